@@ -1,0 +1,37 @@
+// What every device offers to the layers above: memory, transfer, and an account. It knows no mathematics.
+import type { DType, HostArray } from "../core/dtype.ts";
+
+/** Names of the devices that a kernel can be written for. */
+export type DeviceName = "reference" | "wasm";
+
+/** A piece of device memory. What lies inside is the backend's own affair. */
+export interface Storage {
+  readonly dtype: DType;
+  readonly count: number;
+}
+
+/** Bytes of tensors that live on a device now, and at the most so far. */
+export interface MemoryAccount {
+  readonly liveBytes: number;
+  readonly peakBytes: number;
+}
+
+/** A device: allocates, transfers, and runs kernels (each backend in its own way; see its class). */
+export interface Backend {
+  readonly name: DeviceName;
+  /** Threads that share the work of a kernel. */
+  readonly threads: number;
+  /** Memory for `count` elements, its contents undefined. Throws BackendError when there is not enough. */
+  allocate(dtype: DType, count: number): Storage;
+  /** Gives memory back. The storage must not be used afterwards. */
+  release(storage: Storage): void;
+  /** Copies host elements to a storage, from its element `offset` on. */
+  write(storage: Storage, data: HostArray, offset?: number): void;
+  /** Copies `count` elements from element `offset` on into a new host array of the device's own precision. */
+  read(storage: Storage, offset: number, count: number): HostArray;
+  /** Sets all elements of a storage to zero. */
+  clear(storage: Storage): void;
+  memory(): MemoryAccount;
+  /** Ends its threads and forgets its memory. Tensors on it are void. */
+  dispose(): void;
+}

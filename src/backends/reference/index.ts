@@ -1,0 +1,45 @@
+// The reference backend: plain typed arrays on the host, real numbers in float64. The oracle for all other backends.
+import type { DType, HostArray } from "../../core/dtype.ts";
+import type { Backend, MemoryAccount, Storage } from "../backend.ts";
+
+/** A piece of host memory. f32 elements are held in float64, so that rounding never hides a wrong formula. */
+export interface ReferenceStorage extends Storage {
+  readonly data: Float64Array | Int32Array | Int8Array;
+}
+
+export class ReferenceBackend implements Backend {
+  readonly name = "reference" as const;
+  readonly threads = 1;
+  #liveBytes = 0;
+  #peakBytes = 0;
+
+  allocate(dtype: DType, count: number): ReferenceStorage {
+    const data =
+      dtype === "f32" ? new Float64Array(count) : dtype === "i32" ? new Int32Array(count) : new Int8Array(count);
+    this.#liveBytes += data.byteLength;
+    this.#peakBytes = Math.max(this.#peakBytes, this.#liveBytes);
+    return { dtype, count, data };
+  }
+
+  release(storage: Storage): void {
+    this.#liveBytes -= (storage as ReferenceStorage).data.byteLength;
+  }
+
+  write(storage: Storage, data: HostArray, offset = 0): void {
+    (storage as ReferenceStorage).data.set(data, offset);
+  }
+
+  read(storage: Storage, offset: number, count: number): HostArray {
+    return (storage as ReferenceStorage).data.slice(offset, offset + count);
+  }
+
+  clear(storage: Storage): void {
+    (storage as ReferenceStorage).data.fill(0);
+  }
+
+  memory(): MemoryAccount {
+    return { liveBytes: this.#liveBytes, peakBytes: this.#peakBytes };
+  }
+
+  dispose(): void {}
+}

@@ -1,0 +1,104 @@
+// Tape: remembers the ops of a computation and walks them backwards, adding up gradients (reverse mode).
+import { ShapeError } from "../core/errors.ts";
+import { formatShape } from "../core/shape.ts";
+import type { Parameter } from "./parameter.ts";
+import { keep } from "./scope.ts";
+import type { Tensor } from "./tensor.ts";
+import { zeros } from "./tensor.ts";
+
+/** One op that ran while a tape was recording. */
+export interface TapeNode {
+  readonly outputs: Readonly<Record<string, Tensor | undefined>>;
+  /** Adds this op's part to the gradients of its inputs, from those of its outputs. */
+  backward(tape: Tape): void;
+}
+
+let recording: Tape | undefined;
+
+/** The tape that records now. */
+export function currentTape(): Tape | undefined {
+  return recording;
+}
+
+export class Tape {
+  readonly #nodes: TapeNode[] = [];
+  readonly #grads = new Map<Tensor, Tensor>();
+  readonly #parameters = new Map<Tensor, Parameter>();
+
+  /** @param parameters those whose `grad` the backward pass adds to. */
+  constructor(parameters: Iterable<Parameter> = []) {
+    for (const parameter of parameters) this.#parameters.set(parameter.tensor, parameter);
+  }
+
+  /** Runs `body` and remembers its differentiable ops. Tapes do not nest. */
+  record<T>(body: () => T): T {
+    const before = recording;
+    recording = this;
+    try {
+      return body();
+    } finally {
+      recording = before;
+    }
+  }
+
+  add(node: TapeNode): void {
+    this.#nodes.push(node);
+  }
+
+  /**
+   * Gradients of `output` (or of several outputs, each weighted by a seed of its shape) by every tensor that requires
+   * them. `seed` may be a number for a scalar output: d(seed * output).
+   */
+  backward(output: Tensor, seed: number | Tensor = 1): void {
+    this.seed(output, seed);
+    this.run();
+  }
+
+  /** Sets the incoming gradient of one output. */
+  seed(output: Tensor, seed: number | Tensor): void {
+    if (typeof seed === "number" && output.size !== 1)
+      throw new ShapeError(
+        `Tape.backward: a number seeds a scalar only, and the output is ${formatShape(output.shape)}. Give a tensor of that shape.`,
+      );
+    const base = output.base ?? output;
+    const grad = this.gradForAdding(base);
+    const values = typeof seed === "number" ? new Float64Array([seed]) : seed.readNow();
+    (output.base ? grad.viewAs(output) : grad).write(values);
+  }
+
+  /** Walks the remembered ops backwards, once. */
+  run(): void {
+    for (let i = this.#nodes.length - 1; i >= 0; i--) {
+      const node = this.#nodes[i];
+      const outputs = Object.values(node.outputs).filter((output) => output !== undefined);
+      if (outputs.some((output) => this.#grads.has(output))) node.backward(this);
+      for (const output of outputs) this.#forget(output);
+    }
+    this.#nodes.length = 0;
+  }
+
+  /** The gradient of a tensor, if anything contributed to it. For a parameter see `Parameter.grad`. */
+  gradOf(tensor: Tensor): Tensor | undefined {
+    const base = tensor.base ?? tensor;
+    const grad = this.#grads.get(base);
+    return grad && (tensor.base ? grad.viewAs(tensor) : grad);
+  }
+
+  /** The gradient of a tensor to add to, zero at the first call. That of a view shows its base's. */
+  gradForAdding(tensor: Tensor): Tensor {
+    const base = tensor.base ?? tensor;
+    let grad = this.#parameters.get(base)?.gradForAdding() ?? this.#grads.get(base);
+    if (!grad) {
+      grad = zeros(base.backend, base.shape);
+      this.#grads.set(base, grad);
+    }
+    return tensor.base ? grad.viewAs(tensor) : grad;
+  }
+
+  #forget(output: Tensor): void {
+    const grad = this.#grads.get(output);
+    if (!grad) return;
+    this.#grads.delete(output);
+    keep(grad).dispose();
+  }
+}

@@ -1,0 +1,178 @@
+// testOp: one helper for every op. WASM against the reference, the reference's gradients against central differences.
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Backend } from "../../src/backends/backend.ts";
+import type { DType } from "../../src/core/dtype.ts";
+import { createRandom } from "../../src/core/random.ts";
+import type { Random } from "../../src/core/random.ts";
+import { sizeOf } from "../../src/core/shape.ts";
+import type { Op, Tensors } from "../../src/tensor/define-op.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { Tape } from "../../src/tensor/tape.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import { emptyTensor, tensorFrom } from "../../src/tensor/tensor.ts";
+import { reference, wasmBackend } from "./backends.ts";
+import { expectClose } from "./compare.ts";
+
+/** How to make an input: its shape, and each element from a random source (default: a normal one). */
+export interface InputSpec {
+  shape: readonly number[];
+  dtype?: DType;
+  element?: (random: Random, index: number) => number;
+  /** Make it a view of columns of a tensor that is wider by this many columns. */
+  extraColumns?: number;
+}
+
+export interface OpCase<Options> {
+  name: string;
+  inputs: Record<string, InputSpec>;
+  options: Options;
+  /** Outputs that receive no gradient in this case. */
+  unused?: readonly string[];
+}
+
+export interface OpTolerances {
+  /** Of each output's largest magnitude, on wasm. */
+  forward?: number;
+  /** Of each gradient's largest magnitude, on wasm. */
+  gradient?: number;
+  /** Of each gradient's largest magnitude: the reference against central differences in float64. */
+  differences?: number;
+}
+
+type Values = Record<string, number[]>;
+interface Run {
+  outputs: Values;
+  grads: Values;
+}
+
+const BUILDS = ["simd", "relaxed"] as const;
+/** Elements of an input whose derivative is checked by central differences. */
+const PROBES = 24;
+
+export function testOp<I extends Tensors, O extends Tensors, Options>(
+  op: Op<I, O, Options>,
+  cases: readonly OpCase<Options>[],
+  { forward = 1e-5, gradient = 1e-4, differences = 1e-7 }: OpTolerances = {},
+): void {
+  describe(op.definition.name, () => {
+    const backends = new Map<string, Backend>();
+    beforeAll(async () => {
+      for (const build of BUILDS) backends.set(build, await wasmBackend(build));
+    });
+    for (const opCase of cases) {
+      const values = makeValues(opCase);
+      for (const build of BUILDS)
+        it(`${opCase.name}: wasm ${build} = reference`, () => {
+          const expected = runOp(op, opCase, values, reference);
+          const actual = runOp(op, opCase, values, backends.get(build)!);
+          for (const name in expected.outputs) expectClose(name, actual.outputs[name], expected.outputs[name], forward);
+          for (const name in expected.grads)
+            expectClose(`grad.${name}`, actual.grads[name], expected.grads[name], gradient);
+        });
+      if (op.definition.gradient)
+        it(`${opCase.name}: reference gradient = central differences`, () =>
+          checkDifferences(op, opCase, values, differences));
+    }
+  });
+}
+
+function makeValues<Options>(opCase: OpCase<Options>): Values {
+  const random = createRandom(1);
+  const values: Values = {};
+  for (const [name, { shape, element = (r: Random) => r.normal() }] of Object.entries(opCase.inputs))
+    values[name] = Array.from({ length: sizeOf(shape) }, (_, i) => Math.fround(element(random, i)));
+  return values;
+}
+
+function makeInput(backend: Backend, spec: InputSpec, data: number[]): Tensor {
+  const { shape, dtype = "f32", extraColumns } = spec;
+  if (extraColumns === undefined) return tensorFrom(backend, data, shape, dtype);
+  const columns = shape.at(-1)!;
+  const wide = emptyTensor(backend, [...shape.slice(0, -1), columns + extraColumns], dtype);
+  wide.write(new Float64Array(wide.size).fill(dtype === "f32" ? 0.5 : 0));
+  const view = wide.columnsOf(extraColumns >> 1, (extraColumns >> 1) + columns);
+  view.write(Float64Array.from(data));
+  return view;
+}
+
+function seedFor(name: string, size: number): number[] {
+  const random = createRandom([...name].reduce((sum, c) => sum + c.charCodeAt(0), 7));
+  return Array.from({ length: size }, () => Math.fround(random.normal()));
+}
+
+/** Runs forward and backward; each gradient starts from zero. */
+export function runOp<I extends Tensors, O extends Tensors, Options>(
+  op: Op<I, O, Options>,
+  opCase: OpCase<Options>,
+  values: Values,
+  backend: Backend,
+): Run {
+  const result: Run = { outputs: {}, grads: {} };
+  scope(() => {
+    const inputs: Record<string, Tensor> = {};
+    for (const name in values) {
+      const input = makeInput(backend, opCase.inputs[name], values[name]);
+      const isDifferentiable = op.definition.gradient?.of.includes(name) ?? false;
+      input.requiresGrad = isDifferentiable;
+      inputs[name] = input;
+    }
+    const tape = new Tape();
+    const outputs = tape.record(() => op(inputs as unknown as I, opCase.options));
+    for (const [name, output] of Object.entries(outputs)) {
+      if (!output) continue;
+      result.outputs[name] = Array.from(output.readNow());
+      if (!op.definition.gradient || output.dtype !== "f32" || opCase.unused?.includes(name)) continue;
+      tape.seed(output, tensorFrom(backend, seedFor(name, output.size), output.shape));
+    }
+    if (!op.definition.gradient) return;
+    tape.run();
+    for (const name of op.definition.gradient.of) {
+      const input = inputs[name];
+      const grad = input && tape.gradOf(input);
+      if (input) result.grads[name] = grad ? Array.from(grad.readNow()) : new Array<number>(input.size).fill(0);
+    }
+  });
+  return result;
+}
+
+function checkDifferences<I extends Tensors, O extends Tensors, Options>(
+  op: Op<I, O, Options>,
+  opCase: OpCase<Options>,
+  values: Values,
+  tolerance: number,
+): void {
+  const { grads } = runOp(op, opCase, values, reference);
+  const random = createRandom(2);
+  const objective = (changed: Values): number => {
+    const { outputs } = runOp(op, opCase, changed, reference);
+    let sum = 0;
+    for (const name in outputs) {
+      if (opCase.unused?.includes(name)) continue;
+      const seed = seedFor(name, outputs[name].length);
+      outputs[name].forEach((value, i) => (sum += value * seed[i]));
+    }
+    return sum;
+  };
+  for (const name in grads) {
+    const grad = grads[name];
+    const largest = grad.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-3);
+    const count = Math.min(PROBES, grad.length);
+    for (let probe = 0; probe < count; probe++) {
+      const index = grad.length <= PROBES ? probe : random.integer(grad.length);
+      const numeric = centralDifference(
+        (value) => objective({ ...values, [name]: values[name].with(index, value) }),
+        values[name][index],
+      );
+      expect(
+        Math.abs(numeric - grad[index]) / largest,
+        `grad.${name}[${index}] = ${grad[index]}, by differences ${numeric}`,
+      ).toBeLessThan(tolerance);
+    }
+  }
+}
+
+/** Fourth-order central difference: error of order step^4. */
+function centralDifference(f: (value: number) => number, at: number): number {
+  const step = 1e-3 * Math.max(1, Math.abs(at));
+  return (8 * (f(at + step) - f(at - step)) - (f(at + 2 * step) - f(at - 2 * step))) / (12 * step);
+}
