@@ -66,7 +66,9 @@ class Xoshiro128 implements Random {
 
   integer(bound: number): number {
     if (!Number.isSafeInteger(bound) || bound < 1) {
-      throw new UsageError(`random.integer: bound must be an integer from 1 to 2^53 - 1, got ${bound}. Nothing can be drawn from an empty range.`);
+      throw new UsageError(
+        `random.integer: bound must be an integer from 1 to 2^53 - 1, got ${bound}. Nothing can be drawn from an empty range.`,
+      );
     }
     const isSmall = bound <= TWO_32;
     const range = isSmall ? TWO_32 : TWO_53;
@@ -104,13 +106,20 @@ class Xoshiro128 implements Random {
 /** Four words from one seed; different seeds give different words, and near seeds share nothing. */
 function wordsOfSeed(seed: number): readonly number[] {
   if (!Number.isSafeInteger(seed)) {
-    throw new UsageError(`random: seed must be a safe integer (at most 2^53 - 1 in magnitude), got ${seed}. Choose a smaller whole number.`);
+    throw new UsageError(
+      `random: seed must be a safe integer (at most 2^53 - 1 in magnitude), got ${seed}. Choose a smaller whole number.`,
+    );
   }
   const high = mix32(Math.floor(seed / TWO_32) | 0);
   const low = mix32((seed | 0) ^ high);
   const step = 0x9e3779b9;
   // mix32 is a bijection, so the first two words are never both zero, and words 1 and 3 give the seed back.
-  return [mix32((low + step) | 0), mix32((low + 2 * step) | 0), mix32(((low ^ high) + 3 * step) | 0), mix32(((low ^ high) + 4 * step) | 0)];
+  return [
+    mix32((low + step) | 0),
+    mix32((low + 2 * step) | 0),
+    mix32(((low ^ high) + 3 * step) | 0),
+    mix32(((low ^ high) + 4 * step) | 0),
+  ];
 }
 
 /** A bijection of 32-bit words ("lowbias32" of Wellons' hash-prospector, 2023 constants). */

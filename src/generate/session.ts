@@ -1,0 +1,106 @@
+// DecodeSession: feeds tokens to a model and gives back the logits for the next one, with constant memory.
+import type { Plan } from "../backends/backend.ts";
+import { DataError } from "../core/errors.ts";
+import type { LanguageModel, ModelState } from "../nn/language-model.ts";
+import { keep, scope } from "../tensor/scope.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { emptyTensor, tensorFrom } from "../tensor/tensor.ts";
+
+/** Tokens a prefill call: large enough for the products, small enough that memory stays flat. */
+const PREFILL_CHUNK = 256;
+
+export class DecodeSession<State extends ModelState> {
+  readonly #model: LanguageModel<State>;
+  readonly #tokens: Tensor;
+  #state: State;
+  #logits: Tensor | undefined;
+  #plan: Plan | undefined;
+
+  /** @param state is taken over: it changes in place, and dispose() gives it back. */
+  constructor(model: LanguageModel<State>, state: State) {
+    this.#model = model;
+    this.#state = state;
+    this.#tokens = keep(emptyTensor(model.backend, [state.batch, 1], "i32"));
+  }
+
+  /** The state after all tokens so far. It changes with the next call: fork it to keep it. */
+  get state(): State {
+    return this.#state;
+  }
+
+  /**
+   * Consumes a prompt (for every sequence of the batch the same number of tokens, rows behind each other).
+   * @returns logits for the token after it, `[batch * vocabSize]`
+   */
+  async prefill(tokens: Int32Array, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Float32Array> {
+    const { backend } = this.#model;
+    const { batch } = this.#state;
+    const length = tokens.length / batch;
+    checkIds(tokens, this.#model.config.vocabSize);
+    if (length === 0) throw new DataError("generate: the prompt has no tokens. Give at least one character.");
+    for (let start = 0; ; start += PREFILL_CHUNK) {
+      signal?.throwIfAborted();
+      const end = Math.min(length, start + PREFILL_CHUNK);
+      const chunk = new Int32Array(batch * (end - start));
+      for (let row = 0; row < batch; row++)
+        chunk.set(tokens.subarray(row * length + start, row * length + end), row * (end - start));
+      const logits = scope(() => {
+        const ids = tensorFrom(backend, chunk, [batch, end - start], "i32");
+        return this.#model.forward(ids, this.#state, { logits: "last", inPlace: true, checked: false }).logits;
+      });
+      const isLast = end === length;
+      const values = isLast ? await logits.read() : undefined;
+      logits.dispose();
+      if (values) return values;
+      await breathe();
+    }
+  }
+
+  /** Consumes one token a sequence. @returns logits for the next, `[batch * vocabSize]`. */
+  async step(tokens: Int32Array): Promise<Float32Array> {
+    checkIds(tokens, this.#model.config.vocabSize);
+    this.#tokens.write(tokens);
+    if (this.#plan) this.#plan.run();
+    else this.#firstStep();
+    return this.#logits!.read();
+  }
+
+  dispose(): void {
+    this.#plan?.dispose();
+    this.#logits?.dispose();
+    this.#tokens.dispose();
+    this.#state.dispose();
+  }
+
+  /** The first step runs as it is; then, where the backend can, it is recorded for the next ones. */
+  #firstStep(): void {
+    this.#logits?.dispose();
+    const forward = (): Tensor =>
+      keep(this.#model.forward(this.#tokens, this.#state, { logits: "last", inPlace: true, checked: false }).logits);
+    const first = forward();
+    const { backend } = this.#model;
+    if (backend.capture) {
+      this.#plan = backend.capture(() => {
+        this.#logits = forward();
+      });
+      this.#logits!.write(first.readNow());
+      first.dispose();
+    } else this.#logits = first;
+  }
+}
+
+function checkIds(ids: Int32Array, vocabSize: number): void {
+  const bad = ids.findIndex((id) => id < 0 || id >= vocabSize);
+  if (bad >= 0)
+    throw new DataError(
+      `generate: token ids must lie within 0..${vocabSize - 1}, got ${ids[bad]} at position ${bad}. Was the text tokenised for another model?`,
+    );
+}
+
+/** Lets the event loop run: signals, timers, other requests. */
+function breathe(): Promise<void> {
+  return new Promise((resolve) => {
+    if (typeof setImmediate === "function") setImmediate(resolve);
+    else setTimeout(resolve, 0);
+  });
+}
