@@ -16,6 +16,13 @@ export interface MemoryAccount {
   readonly peakBytes: number;
 }
 
+/** A recorded sequence of kernels over fixed memory, replayed by one call. */
+export interface Plan {
+  run(): void;
+  /** Gives back the memory that the plan held. */
+  dispose(): void;
+}
+
 /** A device: allocates, transfers, and runs kernels (each backend in its own way; see its class). */
 export interface Backend {
   readonly name: DeviceName;
@@ -31,6 +38,8 @@ export interface Backend {
   read(storage: Storage, offset: number, count: number): HostArray;
   /** Sets all elements of a storage to zero. */
   clear(storage: Storage): void;
+  /** Records kernels for replay without JavaScript between them. Absent where replaying would gain nothing. */
+  capture?(body: () => void): Plan;
   memory(): MemoryAccount;
   /** Ends its threads and forgets its memory. Tensors on it are void. */
   dispose(): void;

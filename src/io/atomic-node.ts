@@ -82,3 +82,13 @@ async function flushFolder(path: string): Promise<void> {
   await handle?.sync().catch(() => undefined);
   await handle?.close();
 }
+
+/** See makeFolder. */
+export async function makeFolderNode(path: string): Promise<void> {
+  try {
+    await fs.mkdir(path, { recursive: true });
+  } catch (error) {
+    const remedy = REMEDIES.get(codeOf(error)) ?? "Choose another folder.";
+    throw new DataError(`${path}: the folder cannot be made: ${messageOf(error)}. ${remedy}`, { cause: error });
+  }
+}

@@ -12,3 +12,9 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
   const { writeFileAtomicNode } = await import("./atomic-node.ts");
   await writeFileAtomicNode(path, content);
 }
+
+/** Makes a folder and those above it, unless they exist. Node only. Throws DataError for what the system refuses. */
+export async function makeFolder(path: string): Promise<void> {
+  const { makeFolderNode } = await import("./atomic-node.ts");
+  await makeFolderNode(path);
+}

@@ -1,5 +1,5 @@
 // The files layer: where checkpoints come from, their tensors, and safe writing. Nothing here loads Node's modules until they are needed.
-export { writeFileAtomic } from "./atomic.ts";
+export { makeFolder, writeFileAtomic } from "./atomic.ts";
 export type { FileContent } from "./atomic.ts";
 export { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from "./half.ts";
 export { encodeSafetensors, writeSafetensors } from "./safetensors-write.ts";

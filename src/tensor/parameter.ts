@@ -33,7 +33,10 @@ export class Parameter {
   }
 
   get tensor(): Tensor {
-    if (!this.#tensor) throw new CheckpointError(`A parameter ${formatShape(this.shape)} has no value yet. Initialise the model or load a checkpoint first.`);
+    if (!this.#tensor)
+      throw new CheckpointError(
+        `A parameter ${formatShape(this.shape)} has no value yet. Initialise the model or load a checkpoint first.`,
+      );
     return this.#tensor;
   }
 
@@ -50,7 +53,9 @@ export class Parameter {
   /** Gives it a value, in the place of the old one, which is disposed. */
   assign(tensor: Tensor): void {
     if (!isSameShape(tensor.shape, this.shape))
-      throw new ShapeError(`Parameter.assign: the value must be ${formatShape(this.shape)}, got ${formatShape(tensor.shape)}.`);
+      throw new ShapeError(
+        `Parameter.assign: the value must be ${formatShape(this.shape)}, got ${formatShape(tensor.shape)}.`,
+      );
     this.#tensor?.dispose();
     this.#tensor = keep(tensor);
     tensor.requiresGrad = tensor.format === "rows";

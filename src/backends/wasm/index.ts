@@ -2,7 +2,7 @@
 import type { DType, HostArray } from "../../core/dtype.ts";
 import { BYTES_PER_ELEMENT } from "../../core/dtype.ts";
 import { BackendError } from "../../core/errors.ts";
-import type { Backend, MemoryAccount, Storage } from "../backend.ts";
+import type { Backend, MemoryAccount, Plan, Storage } from "../backend.ts";
 import { Allocator } from "./allocator.ts";
 import type { EngineOptions, WasmBuild } from "./engine.ts";
 import { COMMAND_BYTES, WasmEngine } from "./engine.ts";
@@ -12,12 +12,6 @@ export type { EngineOptions, WasmBuild } from "./engine.ts";
 /** A piece of the WASM memory: `pointer` is its byte address. */
 export interface WasmStorage extends Storage {
   readonly pointer: number;
-}
-
-/** A recorded sequence of kernels over fixed addresses, replayed by one call. See {@link WasmBackend.capture}. */
-export interface Plan {
-  run(): void;
-  dispose(): void;
 }
 
 /** A kernel's table index and its arguments. */

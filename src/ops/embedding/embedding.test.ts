@@ -1,0 +1,97 @@
+// embedding against the reference and central differences; wrong ids; the same bits for any number of threads.
+import { expect, it } from "vitest";
+import { reference, wasmBackend } from "../../../test/support/backends.ts";
+import { testOp } from "../../../test/support/test-op.ts";
+import { DataError } from "../../core/errors.ts";
+import { createRandom } from "../../core/random.ts";
+import type { Random } from "../../core/random.ts";
+import { Tape } from "../../tensor/tape.ts";
+import { tensorFrom, zeros } from "../../tensor/tensor.ts";
+import { embedding } from "./index.ts";
+
+const ids = (shape: number[], vocab: number, extraColumns?: number) => ({
+  shape,
+  dtype: "i32" as const,
+  element: (random: Random) => random.integer(vocab),
+  ...(extraColumns === undefined ? {} : { extraColumns }),
+});
+
+testOp(embedding, [
+  { name: "one id", inputs: { ids: ids([1, 1], 3), weight: { shape: [3, 5] } }, options: {} },
+  { name: "ids repeat", inputs: { ids: ids([2, 9], 4), weight: { shape: [4, 7] } }, options: {} },
+  { name: "a vector of ids", inputs: { ids: ids([6], 11), weight: { shape: [11, 33] } }, options: { checked: false } },
+  {
+    name: "a view of ids",
+    inputs: { ids: ids([3, 5], 6, 2), weight: { shape: [6, 21], extraColumns: 3 } },
+    options: {},
+  },
+  { name: "many", inputs: { ids: ids([4, 80], 50), weight: { shape: [50, 70] } }, options: {} },
+]);
+
+it("names a wrong id, its position and the vocabulary", async () => {
+  for (const backend of [reference, await wasmBackend()]) {
+    const weight = zeros(backend, [5, 2]);
+    const run = (data: number[]) => () => embedding({ ids: tensorFrom(backend, data, [2, 2], "i32"), weight }, {});
+    expect(run([0, 1, 2, 5])).toThrow(DataError);
+    expect(run([0, 1, 2, 5])).toThrow(
+      "embedding: token id 5 at position [1, 1] is outside of the vocabulary of 5: ids go from 0 to 4.",
+    );
+    expect(run([0, -1, 2, 3])).toThrow("token id -1 at position [0, 1]");
+  }
+});
+
+it("gives NaN for a wrong id that is not checked, and no gradient", async () => {
+  for (const backend of [reference, await wasmBackend()]) {
+    const weight = tensorFrom(backend, [1, 2, 3, 4], [2, 2]);
+    weight.requiresGrad = true;
+    const wrong = tensorFrom(backend, [1, 2, -7], [3], "i32");
+    const tape = new Tape();
+    const { y } = tape.record(() => embedding({ ids: wrong, weight }, { checked: false }));
+    expect([...y.readNow()]).toEqual([3, 4, NaN, NaN, NaN, NaN]);
+    tape.backward(y, tensorFrom(backend, [1, 1, 1, 1, 1, 1], [3, 2]));
+    expect([...tape.gradOf(weight)!.readNow()]).toEqual([0, 0, 1, 1]);
+  }
+});
+
+it("runs in a plan, with ids that come later", async () => {
+  const backend = await wasmBackend();
+  const weight = tensorFrom(backend, [1, 2, 3, 4], [2, 2]);
+  const later = zeros(backend, [1, 1], "i32");
+  const y = zeros(backend, [1, 1, 2]);
+  const plan = backend.capture(() => void embedding({ ids: later, weight }, { checked: false }, { y }));
+  for (const [id, row] of [
+    [1, [3, 4]],
+    [0, [1, 2]],
+  ] as const) {
+    later.write(new Int32Array([id]));
+    plan.run();
+    expect([...y.readNow()]).toEqual(row);
+  }
+  plan.dispose();
+});
+
+it("has a gradient with the same bits for 1, 2 and 3 threads", async () => {
+  const random = createRandom(4);
+  const tokens = Array.from({ length: 900 }, () => random.integer(20));
+  const seed = Array.from({ length: 900 * 67 }, () => random.normal());
+  const runs = [];
+  for (const threads of [1, 2, 3]) {
+    const backend = await wasmBackend("relaxed", threads);
+    const weight = zeros(backend, [20, 67]);
+    weight.requiresGrad = true;
+    const tape = new Tape();
+    const { y } = tape.record(() => embedding({ ids: tensorFrom(backend, tokens, [3, 300], "i32"), weight }, {}));
+    tape.backward(y, tensorFrom(backend, seed, [3, 300, 67]));
+    runs.push(tape.gradOf(weight)!.readNow());
+  }
+  expect(runs[1]).toEqual(runs[0]);
+  expect(runs[2]).toEqual(runs[0]);
+});
+
+it("says what ids and weight must be", () => {
+  const weight = zeros(reference, [5, 2]);
+  expect(() => embedding({ ids: zeros(reference, [2]), weight }, {})).toThrow("embedding: ids must be i32, got f32.");
+  expect(() => embedding({ ids: zeros(reference, [2], "i32"), weight: zeros(reference, [5]) }, {})).toThrow(
+    "embedding: weight must be [vocabSize, width], got [5].",
+  );
+});
