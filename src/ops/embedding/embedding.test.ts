@@ -7,6 +7,7 @@ import { createRandom } from "../../core/random.ts";
 import type { Random } from "../../core/random.ts";
 import { Tape } from "../../tensor/tape.ts";
 import { tensorFrom, zeros } from "../../tensor/tensor.ts";
+import { packWeight, unpackWeight } from "../linear/pack.ts";
 import { embedding } from "./index.ts";
 
 const ids = (shape: number[], vocab: number, extraColumns?: number) => ({
@@ -86,6 +87,24 @@ it("has a gradient with the same bits for 1, 2 and 3 threads", async () => {
   }
   expect(runs[1]).toEqual(runs[0]);
   expect(runs[2]).toEqual(runs[0]);
+});
+
+it("finds the rows of a packed weight", async () => {
+  const random = createRandom(10);
+  const values = Array.from({ length: 21 * 37 }, () => Math.fround(random.normal()));
+  for (const backend of [reference, await wasmBackend("simd"), await wasmBackend("relaxed")]) {
+    const weight = tensorFrom(backend, values, [21, 37]);
+    const some = tensorFrom(backend, [20, 0, 7, 8, 8, 3], [2, 3], "i32").columnsOf(1, 3);
+    for (const format of ["panels", "int8"] as const) {
+      const packed = packWeight(weight, format);
+      const expected = embedding({ ids: some, weight: unpackWeight(packed) }, {}).y.readNow();
+      expect(embedding({ ids: some, weight: packed }, {}).y.readNow()).toEqual(expected);
+      expect(expected[37]).toBeCloseTo(values[7 * 37], format === "int8" ? 1 : 6);
+      const wrong = tensorFrom(backend, [21, 2], [2], "i32");
+      expect(() => embedding({ ids: wrong, weight: packed }, {})).toThrow("token id 21 at position [0]");
+      expect(embedding({ ids: wrong, weight: packed }, { checked: false }).y.readNow()[36]).toBeNaN();
+    }
+  }
 });
 
 it("says what ids and weight must be", () => {

@@ -22,7 +22,7 @@ export interface EmbeddingOptions {
 /**
  * y[..., :] = weight[ids[...], :].
  * @param ids i32 `[batch, length]` (or any other shape), 0 to vocabSize - 1
- * @param weight `[vocabSize, width]`, rows or packed
+ * @param weight `[vocabSize, width]`, rows or packed (panels, int8)
  * @returns y `[...ids.shape, width]`
  * @throws ShapeError, DTypeError; DataError for an id outside of the vocabulary, which names it and its position
  */

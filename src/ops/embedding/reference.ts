@@ -1,15 +1,23 @@
 // embedding on the reference backend.
 import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
 import { hostData } from "../../tensor/define-op.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { unpackRow } from "../linear/pack.ts";
 import type { EmbeddingInputs, EmbeddingOptions, EmbeddingOutputs } from "./index.ts";
 
 export function forward(call: ForwardCall<EmbeddingInputs, EmbeddingOutputs, EmbeddingOptions>): void {
   const { ids, weight } = call.inputs;
   const { y } = call.outputs;
-  for (const [row, id] of ids.readNow().entries())
+  for (const [row, id] of ids.readNow().entries()) {
+    const from = id >= 0 && id < weight.rows ? rowOf(weight, id) : undefined;
     for (let column = 0; column < y.columns; column++)
-      hostData(y)[y.offset + row * y.rowStride + column] =
-        id >= 0 && id < weight.rows ? hostData(weight)[weight.offset + id * weight.rowStride + column] : NaN;
+      hostData(y)[y.offset + row * y.rowStride + column] = from ? from[column] : NaN;
+  }
+}
+
+function rowOf(weight: Tensor, row: number): Float64Array | Float32Array {
+  if (weight.format === "int8") return unpackRow(weight, row);
+  return hostData(weight).subarray(weight.offset + row * weight.rowStride);
 }
 
 /** grad.weight[ids[i]] += grad.y[i]. */

@@ -1,9 +1,9 @@
 // embedding on the WASM backend: binds kernels/assembly/embedding.ts.
 import type { WasmBackend } from "../../backends/wasm/index.ts";
-import { DTypeError } from "../../core/errors.ts";
 import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
 import { pointer } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { gatherPackedRows } from "../linear/pack.ts";
 import type { EmbeddingInputs, EmbeddingOptions, EmbeddingOutputs } from "./index.ts";
 
 /** Elements below which one thread is quicker alone. */
@@ -13,8 +13,9 @@ export function forward(
   { inputs: { ids, weight }, outputs: { y } }: ForwardCall<EmbeddingInputs, EmbeddingOutputs, EmbeddingOptions>,
   backend: WasmBackend,
 ): void {
-  if (weight.format !== "rows") throw new DTypeError(`embedding: a weight packed as ${weight.format} has no rows.`);
-  dispatch(backend, "embedding", ids, weight, y);
+  // A head that is tied to the embedding packs its weight for products.
+  if (weight.format === "rows") dispatch(backend, "embedding", ids, weight, y);
+  else gatherPackedRows(ids, weight, y);
 }
 
 export function backward(

@@ -1,0 +1,133 @@
+// The Mamba-1 block: projections, causal convolution, selective scan and gate, around a residual connection.
+// Source: Gu & Dao 2023, figure 3; MATH.md A1 (state-spaces/mamba, modules/mamba_simple.py).
+import { Linear } from "../../nn/linear.ts";
+import { Module } from "../../nn/module.ts";
+import { RmsNorm } from "../../nn/rms-norm.ts";
+import { add } from "../../ops/add/index.ts";
+import { causalConv1d } from "../../ops/causal-conv1d/index.ts";
+import { negativeExp, selectiveScan } from "../../ops/selective-scan/index.ts";
+import { currentTape } from "../../tensor/tape.ts";
+import { Parameter } from "../../tensor/parameter.ts";
+import { keep } from "../../tensor/scope.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { MambaConfig } from "./config.ts";
+import type { LayerState } from "./state.ts";
+
+/** Where a sequence stands, beside its tokens. */
+export interface BlockContext {
+  /** i32 `[batch, length]`, 1 where the state is forgotten before this token, because a new document begins. */
+  readonly documentStarts?: Tensor | undefined;
+  /** Write the final states over the initial ones (decoding, no tape). */
+  readonly inPlace?: boolean;
+}
+
+/** The causal depthwise convolution's weights, under PyTorch's names and shapes. */
+class ConvWeights extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter | undefined;
+
+  constructor({ dInner, dConv, useConvBias }: MambaConfig) {
+    super();
+    this.weight = new Parameter([dInner, dConv]);
+    this.bias = useConvBias ? new Parameter([dInner], { decays: false }) : undefined;
+  }
+}
+
+/** hidden `[batch, length, dModel]` -> `[batch, length, dModel]`, and the state after the last token. */
+export class MambaMixer extends Module {
+  readonly A_log: Parameter;
+  readonly D: Parameter;
+  readonly inProj: Linear;
+  readonly conv1d: ConvWeights;
+  readonly xProj: Linear;
+  readonly dtProj: Linear;
+  readonly outProj: Linear;
+  readonly config: MambaConfig;
+  #A: { value: Tensor; version: number } | undefined;
+
+  constructor(config: MambaConfig) {
+    super();
+    const { dModel, dInner, dState, dtRank, useBias } = config;
+    this.config = config;
+    this.A_log = new Parameter([dInner, dState], { decays: false });
+    this.D = new Parameter([dInner], { decays: false });
+    this.inProj = new Linear(dModel, 2 * dInner, { bias: useBias });
+    this.conv1d = new ConvWeights(config);
+    this.xProj = new Linear(dInner, dtRank + 2 * dState);
+    this.dtProj = new Linear(dtRank, dInner, { bias: true });
+    this.outProj = new Linear(dInner, dModel, { bias: useBias });
+  }
+
+  forward(
+    hidden: Tensor,
+    state: LayerState,
+    { documentStarts, inPlace = false }: BlockContext,
+  ): { y: Tensor; state: LayerState } {
+    const { dInner, dState, dtRank } = this.config;
+    const xz = this.inProj.forward(hidden);
+    const z = xz.columnsOf(dInner, 2 * dInner);
+    const conv = causalConv1d(
+      {
+        x: xz.columnsOf(0, dInner),
+        weight: this.conv1d.weight.tensor,
+        bias: this.conv1d.bias?.tensor,
+        initialState: state.conv,
+        documentStarts,
+      },
+      { silu: true },
+      inPlace ? { finalState: state.conv } : undefined,
+    );
+    const x = conv.y;
+    const dtBC = this.xProj.forward(x);
+    const scan = selectiveScan(
+      {
+        x,
+        dtRaw: this.dtProj.forwardWithoutBias(dtBC.columnsOf(0, dtRank)),
+        A: this.A(),
+        B: dtBC.columnsOf(dtRank, dtRank + dState),
+        C: dtBC.columnsOf(dtRank + dState, dtRank + 2 * dState),
+        D: this.D.tensor,
+        dtBias: this.dtProj.bias!.tensor,
+        z,
+        initialState: state.ssm,
+        documentStarts,
+      },
+      { softplus: true },
+      inPlace ? { finalState: state.ssm } : undefined,
+    );
+    return { y: this.outProj.forward(scan.y), state: { conv: conv.finalState, ssm: scan.finalState } };
+  }
+
+  /** A = -exp(A_log). Outside of training it is computed once and kept. */
+  A(): Tensor {
+    if (currentTape()) return negativeExp({ x: this.A_log.tensor }, {}).y;
+    if (this.#A?.version !== this.A_log.version) {
+      this.#A?.value.dispose();
+      this.#A = { value: keep(negativeExp({ x: this.A_log.tensor }, {}).y), version: this.A_log.version };
+    }
+    return this.#A.value;
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.#A?.value.dispose();
+    this.#A = undefined;
+  }
+}
+
+/** hidden + mixer(norm(hidden)): the pre-norm residual block. */
+export class MambaBlock extends Module {
+  readonly norm: RmsNorm;
+  readonly mixer: MambaMixer;
+
+  constructor(config: MambaConfig) {
+    super();
+    this.norm = new RmsNorm(config.dModel, { eps: config.normEps });
+    this.mixer = new MambaMixer(config);
+  }
+
+  forward(hidden: Tensor, state: LayerState, context: BlockContext): { y: Tensor; state: LayerState } {
+    const mixed = this.mixer.forward(this.norm.forward(hidden), state, context);
+    return { y: add({ a: hidden, b: mixed.y }, {}).y, state: mixed.state };
+  }
+}

@@ -1,0 +1,133 @@
+// The Mamba-1 language model: embedding, blocks, final norm, head.
+// Source: MATH.md A1 (state-spaces/mamba, models/mixer_seq_simple.py).
+import type { Backend } from "../../backends/backend.ts";
+import { ShapeError } from "../../core/errors.ts";
+import { formatShape } from "../../core/shape.ts";
+import { Embedding } from "../../nn/embedding.ts";
+import type { ForwardOptions, ForwardResult, LanguageModel } from "../../nn/language-model.ts";
+import { Linear } from "../../nn/linear.ts";
+import { Module } from "../../nn/module.ts";
+import { RmsNorm } from "../../nn/rms-norm.ts";
+import { linear } from "../../ops/linear/index.ts";
+import { currentTape } from "../../tensor/tape.ts";
+import { scope } from "../../tensor/scope.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { MambaBlock } from "./block.ts";
+import type { MambaConfig } from "./config.ts";
+import type { LayerState } from "./state.ts";
+import { MambaState } from "./state.ts";
+
+/** All but the head, under the name that checkpoints give it. */
+class Backbone extends Module {
+  readonly embeddings: Embedding;
+  readonly layers: readonly MambaBlock[];
+  readonly normF: RmsNorm;
+
+  constructor(config: MambaConfig) {
+    super();
+    this.embeddings = new Embedding(config.vocabSize, config.dModel);
+    this.layers = Array.from({ length: config.nLayer }, () => new MambaBlock(config));
+    this.normF = new RmsNorm(config.dModel, { eps: config.normEps });
+  }
+}
+
+/** Mamba-1 for language (Gu & Dao 2023): `forward`, `step` and `initialState`; parameters under the names of checkpoints. */
+export class MambaModel extends Module implements LanguageModel<MambaState> {
+  readonly config: MambaConfig;
+  readonly backbone: Backbone;
+  /** Undefined when the head is the embedding's transpose. */
+  readonly lmHead: Linear | undefined;
+
+  /** A model without weights: initialise it (initializeMamba) or load a checkpoint. */
+  constructor(config: MambaConfig) {
+    super();
+    this.config = config;
+    this.backbone = new Backbone(config);
+    this.lmHead = config.tieEmbeddings ? undefined : new Linear(config.dModel, config.vocabSize);
+  }
+
+  /** The device that holds the weights. */
+  get backend(): Backend {
+    return this.backbone.normF.weight.tensor.backend;
+  }
+
+  /** The state before the first token, for `batch` sequences. */
+  initialState(batch = 1): MambaState {
+    return MambaState.initial(this.config, this.backend, batch);
+  }
+
+  /** States side by side as one batch; the given ones stay. */
+  stackStates(states: readonly MambaState[]): MambaState {
+    return MambaState.stack(states);
+  }
+
+  /**
+   * Logits for the token after each given one, and the state after the last. Equal (bit for bit) however a sequence is
+   * cut into calls, and whatever else is in the batch.
+   * @param tokens i32 `[batch, length]`
+   * @param state from {@link initialState} or an earlier call; it stays as it is unless `inPlace`
+   * @throws ShapeError, DataError (a token id beyond the vocabulary)
+   */
+  forward(tokens: Tensor, state: MambaState, options: ForwardOptions = {}): ForwardResult<MambaState> {
+    this.#check(tokens, state);
+    if (currentTape()) return this.#run(tokens, state, options);
+    return scope(() => this.#run(tokens, state, options));
+  }
+
+  /** {@link forward} of one token a sequence, in place: tokens i32 `[batch, 1]` -> logits `[batch, 1, vocabSize]`. */
+  step(tokens: Tensor, state: MambaState): Tensor {
+    return this.forward(tokens, state, { logits: "last", inPlace: true }).logits;
+  }
+
+  /** Logits from the output of the last block. */
+  head(hidden: Tensor): Tensor {
+    const normed = this.backbone.normF.forward(hidden);
+    if (this.lmHead) return this.lmHead.forward(normed);
+    return linear({ x: normed, weight: this.backbone.embeddings.weight.tensor, bias: undefined }, {}).y;
+  }
+
+  override dispose(): void {
+    super.dispose();
+    for (const layer of this.backbone.layers) layer.mixer.dispose();
+  }
+
+  #run(
+    tokens: Tensor,
+    state: MambaState,
+    { logits = "all", documentStarts, inPlace = false, checked = true }: ForwardOptions,
+  ): ForwardResult<MambaState> {
+    const context = { documentStarts, inPlace };
+    let hidden = this.backbone.embeddings.forward(tokens, { checked });
+    const layers: LayerState[] = [];
+    for (const [i, layer] of this.backbone.layers.entries()) {
+      const before = hidden;
+      const run = (): { y: Tensor; state: LayerState } => layer.forward(before, state.layers[i], context);
+      const result = currentTape() ? run() : scope(run);
+      hidden = result.y;
+      layers.push(result.state);
+    }
+    if (logits === "last") hidden = lastPositions(hidden);
+    return { logits: this.head(hidden), state: inPlace ? state : new MambaState(layers) };
+  }
+
+  #check(tokens: Tensor, state: MambaState): void {
+    const [batch, length] = tokens.shape;
+    if (tokens.shape.length !== 2 || tokens.dtype !== "i32" || !length)
+      throw new ShapeError(
+        `MambaModel.forward: tokens must be i32 [batch, length >= 1], got ${tokens.dtype} ${formatShape(tokens.shape)}.`,
+      );
+    if (state.batch !== batch)
+      throw new ShapeError(
+        `MambaModel.forward: the state is for a batch of ${state.batch}, the tokens for one of ${batch}. Use initialState(${batch}).`,
+      );
+  }
+}
+
+/** `[batch, length, width]` -> a view `[batch, 1, width]` of the last positions. */
+function lastPositions(hidden: Tensor): Tensor {
+  const [batch, length, width] = hidden.shape as [number, number, number];
+  return hidden
+    .reshape([batch, length * width])
+    .columnsOf((length - 1) * width, length * width)
+    .reshape([batch, 1, width]);
+}

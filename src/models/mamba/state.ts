@@ -1,0 +1,144 @@
+// MambaState: what a Mamba model remembers of all tokens so far. A value of constant size, independent of the length.
+import type { Backend } from "../../backends/backend.ts";
+import { CheckpointError } from "../../core/errors.ts";
+import { formatShape, isSameShape } from "../../core/shape.ts";
+import type { ModelState, NamedArray } from "../../nn/language-model.ts";
+import { keep } from "../../tensor/scope.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { tensorFrom, zeros } from "../../tensor/tensor.ts";
+import type { MambaConfig } from "./config.ts";
+
+/** The state of one layer. */
+export interface LayerState {
+  /** The last dConv - 1 inputs of the convolution, oldest first: `[batch, dConv - 1, dInner]`. */
+  readonly conv: Tensor;
+  /** h: `[batch, dInner, dState]`. */
+  readonly ssm: Tensor;
+}
+
+/** Shapes of a layer's state. */
+export function layerStateShapes(config: MambaConfig, batch: number): { conv: number[]; ssm: number[] } {
+  return { conv: [batch, config.dConv - 1, config.dInner], ssm: [batch, config.dInner, config.dState] };
+}
+
+/** Bytes of a state in float32: 4 · nLayer · dInner · (dConv - 1 + dState) a sequence. */
+export function stateBytes(config: MambaConfig, batch = 1): number {
+  return 4 * batch * config.nLayer * config.dInner * (config.dConv - 1 + config.dState);
+}
+
+/** conv and ssm states of all layers. `fork` it to branch, `toArrays` to save it. */
+export class MambaState implements ModelState {
+  readonly layers: readonly LayerState[];
+
+  /** Takes over the tensors: dispose() gives their memory back. */
+  constructor(layers: readonly LayerState[]) {
+    this.layers = layers;
+    for (const { conv, ssm } of layers) [conv, ssm].forEach(keep);
+  }
+
+  /** The state before the first token: zeros. */
+  static initial(config: MambaConfig, backend: Backend, batch = 1): MambaState {
+    const shapes = layerStateShapes(config, batch);
+    return new MambaState(
+      Array.from({ length: config.nLayer }, () => ({
+        conv: zeros(backend, shapes.conv),
+        ssm: zeros(backend, shapes.ssm),
+      })),
+    );
+  }
+
+  get batch(): number {
+    return this.layers[0].ssm.shape[0];
+  }
+
+  /** A copy that goes its own way: continue one prompt in several directions. */
+  fork(): MambaState {
+    return this.#map((tensor) => tensorFrom(tensor.backend, tensor.readNow(), tensor.shape));
+  }
+
+  /** The rows `indices` of the batch, as a new state. */
+  select(indices: readonly number[]): MambaState {
+    return this.#map((tensor) => {
+      const [, ...rest] = tensor.shape;
+      const size = rest.reduce((product, axis) => product * axis, 1);
+      const from = tensor.readNow();
+      const rows = new Float64Array(indices.length * size);
+      indices.forEach((index, i) => rows.set(from.subarray(index * size, (index + 1) * size), i * size));
+      return tensorFrom(tensor.backend, rows, [indices.length, ...rest]);
+    });
+  }
+
+  /** Several states of one sequence each, as one batch. */
+  static stack(states: readonly MambaState[]): MambaState {
+    const layers = states[0].layers.map((_, layer) => ({
+      conv: stackTensors(states.map((state) => state.layers[layer].conv)),
+      ssm: stackTensors(states.map((state) => state.layers[layer].ssm)),
+    }));
+    return new MambaState(layers);
+  }
+
+  /** All numbers as float32, layer by layer: conv, then ssm. The same bytes on every device. */
+  async toArrays(): Promise<NamedArray[]> {
+    const arrays: NamedArray[] = [];
+    for (const [i, { conv, ssm }] of this.layers.entries()) {
+      arrays.push({ name: `layers.${i}.conv`, shape: conv.shape, data: await conv.read() });
+      arrays.push({ name: `layers.${i}.ssm`, shape: ssm.shape, data: await ssm.read() });
+    }
+    return arrays;
+  }
+
+  /** A state from named arrays, checked against a model's configuration. `where` names their file in errors. */
+  static async fromArrays(
+    config: MambaConfig,
+    backend: Backend,
+    read: (name: string) => Promise<{ shape: readonly number[]; data: Float32Array } | undefined>,
+    where: string,
+  ): Promise<MambaState> {
+    const first = await read("layers.0.ssm");
+    const batch = first?.shape[0] ?? 1;
+    const shapes = layerStateShapes(config, batch);
+    const load = async (name: string, shape: number[]): Promise<Tensor> => {
+      const array = await read(name);
+      if (!array || !isSameShape(array.shape, shape))
+        throw new CheckpointError(
+          `${where}: ${name} must be ${formatShape(shape)} for this model, got ${array ? formatShape(array.shape) : "nothing"}. Was the state saved by another model?`,
+        );
+      return tensorFrom(backend, array.data, shape);
+    };
+    const layers: LayerState[] = [];
+    for (let i = 0; i < config.nLayer; i++)
+      layers.push({
+        conv: await load(`layers.${i}.conv`, shapes.conv),
+        ssm: await load(`layers.${i}.ssm`, shapes.ssm),
+      });
+    return new MambaState(layers);
+  }
+
+  dispose(): void {
+    for (const { conv, ssm } of this.layers) {
+      conv.dispose();
+      ssm.dispose();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #map(change: (tensor: Tensor) => Tensor): MambaState {
+    return new MambaState(this.layers.map(({ conv, ssm }) => ({ conv: change(conv), ssm: change(ssm) })));
+  }
+}
+
+function stackTensors(tensors: readonly Tensor[]): Tensor {
+  const [first] = tensors as [Tensor, ...Tensor[]];
+  const size = tensors.reduce((sum, tensor) => sum + tensor.size, 0);
+  const all = new Float64Array(size);
+  let at = 0;
+  for (const tensor of tensors) {
+    all.set(tensor.readNow(), at);
+    at += tensor.size;
+  }
+  const batch = tensors.reduce((sum, tensor) => sum + tensor.shape[0], 0);
+  return tensorFrom(first.backend, all, [batch, ...first.shape.slice(1)]);
+}

@@ -1,0 +1,55 @@
+// LanguageModel: what training and generation need of a model, whatever its architecture.
+import type { Backend } from "../backends/backend.ts";
+import type { Parameter } from "../tensor/parameter.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/** What a model remembers of the tokens so far: a value of its own, on the device. */
+export interface ModelState {
+  /** Sequences side by side. */
+  readonly batch: number;
+  /** A copy that goes its own way. */
+  fork(): ModelState;
+  /** The rows `indices` of the batch, as a new state. */
+  select(indices: readonly number[]): ModelState;
+  /** All numbers, by name, as float32; the same bytes on every device. */
+  toArrays(): Promise<NamedArray[]>;
+  dispose(): void;
+}
+
+/** Numbers with a name and a shape, as a file holds them. */
+export interface NamedArray {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+export interface ForwardOptions {
+  /** Which positions get logits: all, or only the last of each sequence (prefill). Default "all". */
+  logits?: "all" | "last";
+  /** i32 `[batch, length]`, 1 where a new document begins: the state is forgotten before this token. */
+  documentStarts?: Tensor | undefined;
+  /** Write the new state over the given one, which saves its memory. Not while training. */
+  inPlace?: boolean;
+  /** Whether token ids are checked against the vocabulary first. Default true. */
+  checked?: boolean;
+}
+
+export interface ForwardResult<State extends ModelState> {
+  /** `[batch, length, vocabSize]`, or `[batch, 1, vocabSize]` for logits "last". Not normalised. */
+  readonly logits: Tensor;
+  /** The state after the last token. */
+  readonly state: State;
+}
+
+export interface LanguageModel<State extends ModelState = ModelState> {
+  readonly backend: Backend;
+  readonly config: { readonly vocabSize: number; readonly eosTokenId: number | undefined };
+  /** Parameters by checkpoint name. */
+  namedParameters(): Map<string, Parameter>;
+  /** The state before the first token. */
+  initialState(batch?: number): State;
+  /** States of single sequences, copied side by side into one. */
+  stackStates(states: readonly State[]): State;
+  /** tokens i32 `[batch, length]` -> logits and the state after the last. While a tape records, it is differentiable. */
+  forward(tokens: Tensor, state: State, options?: ForwardOptions): ForwardResult<State>;
+}

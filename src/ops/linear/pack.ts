@@ -1,0 +1,198 @@
+// Weights packed for products: float32 in panels, or int8. Packs piece by piece, so that a load never holds them twice.
+//
+// panels: [ceil(rows / 8)][columns][8] float32. int8: panels of 8 rows, each by blocks of 128 columns (the last may be
+// shorter; columns are padded to a multiple of 8): -sum of each row's values (8 x int16), then [columns / 4][8 rows][4]
+// bytes; behind all panels one float32 scale a row. kernels/assembly/{gemm-f32,gemm-i8}.ts read them.
+import type { ReferenceStorage } from "../../backends/reference/index.ts";
+import type { WasmBackend } from "../../backends/wasm/index.ts";
+import type { Backend } from "../../backends/backend.ts";
+import { DTypeError, ShapeError } from "../../core/errors.ts";
+import type { Shape } from "../../core/shape.ts";
+import { formatShape } from "../../core/shape.ts";
+import { pointer } from "../../tensor/define-op.ts";
+import type { Format } from "../../tensor/tensor.ts";
+import { Tensor, emptyTensor } from "../../tensor/tensor.ts";
+import type { Quantized } from "./quantize.ts";
+import { QUANT_BLOCK, QUANT_UNIT, quantizeWeightRow } from "./quantize.ts";
+
+/** Rows of a panel. Mirrors kernels/assembly/gemm-f32.ts and gemm-i8.ts. */
+const PANEL = 8;
+/** Columns that the working memory of a thread can hold while it packs. */
+const MOST_COLUMNS = 1 << 18;
+/** Elements below which one thread packs or gathers quicker alone. */
+const SERIAL_ELEMENTS = 1 << 14;
+
+/** A weight that is being packed. */
+export interface PackedWeight {
+  readonly tensor: Tensor;
+  /** Packs the rows from `row` on, row-major, as many as there are values for. Every row once, pieces in any order. */
+  writeRows(row: number, values: Float32Array): void;
+}
+
+/** Where the parts of an int8 weight lie, in bytes. */
+export interface Int8Layout {
+  readonly panelBytes: number;
+  readonly scalesAt: number;
+  readonly bytes: number;
+}
+
+export function int8Layout(rows: number, columns: number): Int8Layout {
+  const padded = Math.ceil(columns / QUANT_UNIT) * QUANT_UNIT;
+  const panelBytes = (padded + 2 * Math.ceil(columns / QUANT_BLOCK)) * PANEL;
+  const panels = Math.ceil(rows / PANEL);
+  return { panelBytes, scalesAt: panels * panelBytes, bytes: panels * (panelBytes + 4 * PANEL) };
+}
+
+/**
+ * Memory for a weight `[rows, columns]` in the given format, to be filled by {@link PackedWeight.writeRows}. On the
+ * reference backend `panels` gives plain rows: nothing is gained there. `rows` gives plain rows everywhere.
+ * @throws ShapeError when it is no matrix, or wider than 262144 columns
+ */
+export function createPackedWeight(backend: Backend, shape: Shape, format: Format): PackedWeight {
+  const [rows, columns] = shape;
+  if (shape.length !== 2 || !rows || !columns || columns > MOST_COLUMNS)
+    throw new ShapeError(
+      `A packed weight must be [rows, columns], at most ${MOST_COLUMNS} columns, got ${formatShape(shape)}.`,
+    );
+  if (format === "rows" || (format === "panels" && backend.name === "reference")) {
+    const tensor = emptyTensor(backend, shape);
+    return { tensor, writeRows: (row, values) => backend.write(tensor.storage, values, row * columns) };
+  }
+  const dtype = format === "int8" ? "i8" : "f32";
+  const count = format === "int8" ? int8Layout(rows, columns).bytes : Math.ceil(rows / PANEL) * PANEL * columns;
+  const tensor = new Tensor({ backend, shape, dtype, format, storage: backend.allocate(dtype, count) });
+  if (backend.name === "reference") return { tensor, writeRows: (row, values) => packRowsOnHost(tensor, row, values) };
+  return { tensor, writeRows: (row, values) => packRowsInWasm(tensor, row, values) };
+}
+
+/** A plain weight in another format; the plain one stays as it is. */
+export function packWeight(weight: Tensor, format: Format): Tensor {
+  const packed = createPackedWeight(weight.backend, weight.shape, format);
+  packed.writeRows(0, Float32Array.from(weight.readNow()));
+  return packed.tensor;
+}
+
+/** A packed weight as plain rows in a new tensor: the same numbers from panels, what is left of them from int8. */
+export function unpackWeight(weight: Tensor): Tensor {
+  const plain = emptyTensor(weight.backend, weight.shape);
+  if (weight.format === "rows") plain.write(weight.readNow());
+  else if (weight.backend.name === "wasm") gatherRows(undefined, weight, plain);
+  else
+    for (let row = 0; row < weight.rows; row++)
+      weight.backend.write(plain.storage, unpackRow(weight, row), row * weight.columns);
+  return plain;
+}
+
+/**
+ * y[i] = row ids[i] of a packed weight on the WASM backend; NaN for an id out of range (check before).
+ * @param ids i32 `[...]`  @param weight `[rows, columns]`, panels or int8  @param y `[..., columns]`
+ */
+export function gatherPackedRows(ids: Tensor, weight: Tensor, y: Tensor): void {
+  gatherRows(ids, weight, y);
+}
+
+/** One row of an int8 weight on the reference backend, as numbers. */
+export function unpackRow(weight: Tensor, row: number): Float32Array {
+  const { values, scales } = readInt8Row(weight, row);
+  return Float32Array.from({ length: weight.columns }, (_, k) => values[k] * scales[0]);
+}
+
+/** Addresses of the parts of a packed weight in the WASM memory; no row scales: panels of float32. */
+export function packedPointers(weight: Tensor): { panels: number; rowScales: number } {
+  const panels = pointer(weight);
+  return {
+    panels,
+    rowScales: weight.format === "int8" ? panels + int8Layout(weight.rows, weight.columns).scalesAt : 0,
+  };
+}
+
+/** Throws unless gradients can flow through this weight. */
+export function checkHasGradient(weight: Tensor): void {
+  if (weight.format !== "rows")
+    throw new DTypeError(
+      `linear: a weight packed as ${weight.format} is for inference and passes no gradients. Load the model as trainable.`,
+    );
+}
+
+function gatherRows(ids: Tensor | undefined, weight: Tensor, y: Tensor): void {
+  if (weight.format === "rows") throw new DTypeError("gatherPackedRows: the weight is not packed.");
+  const { panels, rowScales } = packedPointers(weight);
+  const { rows, columns } = weight;
+  const args = [
+    pointer(ids),
+    ids?.rowStride ?? 0,
+    ids?.columns ?? 1,
+    panels,
+    rowScales,
+    rows,
+    columns,
+    pointer(y),
+    y.rowStride,
+    y.rows,
+  ];
+  (weight.backend as WasmBackend).dispatch("gatherPackedRows", args, y.size < SERIAL_ELEMENTS);
+}
+
+function packRowsInWasm(weight: Tensor, row: number, values: Float32Array): void {
+  const backend = weight.backend as WasmBackend;
+  const count = values.length / weight.columns;
+  const piece = backend.allocate("f32", values.length);
+  backend.write(piece, values);
+  const { panels, rowScales } = packedPointers(weight);
+  const place = rowScales ? [panels, rowScales] : [panels];
+  const args = [piece.pointer, count, weight.columns, ...place, row, weight.rows];
+  backend.dispatch(rowScales ? "packI8" : "packF32", args, values.length < SERIAL_ELEMENTS);
+  backend.release(piece);
+}
+
+function packRowsOnHost(weight: Tensor, firstRow: number, values: Float32Array): void {
+  const { columns } = weight;
+  for (let row = firstRow; row < firstRow + values.length / columns; row++) {
+    const quantized = quantizeWeightRow(values.subarray((row - firstRow) * columns, (row - firstRow + 1) * columns));
+    walkInt8Row(weight, row, quantized.values.length, (bytes, at, k) => (bytes[at] = quantized.values[k]));
+    new Float32Array(int8Data(weight).buffer, int8Layout(weight.rows, columns).scalesAt)[row] = quantized.scales[0];
+    writeCorrections(weight, row, quantized.values);
+  }
+}
+
+/** A row of an int8 weight on the reference backend: its whole numbers (padded) and its scale. */
+export function readInt8Row(weight: Tensor, row: number): Quantized {
+  const { scalesAt } = int8Layout(weight.rows, weight.columns);
+  const values = new Int8Array(Math.ceil(weight.columns / QUANT_UNIT) * QUANT_UNIT);
+  walkInt8Row(weight, row, values.length, (bytes, at, k) => (values[k] = bytes[at]));
+  return { values, scales: new Float32Array(int8Data(weight).buffer, scalesAt + 4 * row, 1) };
+}
+
+/** Calls `visit` for every value of a row, with its place. */
+function walkInt8Row(
+  weight: Tensor,
+  row: number,
+  padded: number,
+  visit: (bytes: Int8Array, at: number, k: number) => void,
+): void {
+  const bytes = int8Data(weight);
+  for (let k = 0; k < padded; k++) {
+    const blockAt = int8BlockAt(weight, row, Math.floor(k / QUANT_BLOCK));
+    visit(bytes, blockAt + 2 * PANEL + (((k % QUANT_BLOCK) >> 2) * PANEL + (row % PANEL)) * 4 + (k & 3), k);
+  }
+}
+
+function writeCorrections(weight: Tensor, row: number, values: Int8Array): void {
+  const bytes = int8Data(weight);
+  for (let block = 0; block * QUANT_BLOCK < values.length; block++) {
+    const sum = values
+      .subarray(block * QUANT_BLOCK, (block + 1) * QUANT_BLOCK)
+      .reduce((total, value) => total + value, 0);
+    new Int16Array(bytes.buffer, int8BlockAt(weight, row, block), PANEL)[row % PANEL] = -sum;
+  }
+}
+
+function int8BlockAt(weight: Tensor, row: number, block: number): number {
+  return (
+    Math.floor(row / PANEL) * int8Layout(weight.rows, weight.columns).panelBytes + block * (QUANT_BLOCK + 2) * PANEL
+  );
+}
+
+function int8Data(weight: Tensor): Int8Array<ArrayBuffer> {
+  return (weight.storage as ReferenceStorage).data as Int8Array<ArrayBuffer>;
+}
