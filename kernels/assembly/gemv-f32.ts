@@ -3,8 +3,8 @@ import { CONTRACTION_BLOCK, PANEL } from "./gemm-f32";
 import { mulAdd } from "./linear-simd";
 import { nextItem, scratch, threads } from "./runtime";
 
-/** Bytes of weights an item, about: some 4 µs. */
-const ITEM_BYTES: i32 = 1 << 16;
+/** Bytes of weights an item, at the most: some 15 µs. Long, for the prefetchers: see gemm-i8.ts. */
+const ITEM_BYTES: i32 = 1 << 18;
 
 /** args: x, panels, y, bias (or 0), columns, steps. */
 export function gemvF32(args: usize): void {

@@ -4,12 +4,13 @@
 // the states of a chunk again from the saved one before it, and carries the adjoint of the state. Sums over channels (for
 // B and C) and over sequences (for A, D and the bias of dt) go to workspace, share by share, and a second kernel adds
 // them up in one order: no result depends on the number of threads.
-import { fma, log1p, sigmoid, softplusPower } from "./math";
+import { fma } from "./math";
 import { nextItem, scratch } from "./runtime";
 import { isStart, nextStart } from "./scan";
 import { at, CHUNK, largest, loadLanes, packRows, paddedStates, ScanBackwardArgs, storeLanes, sumsOf, unpackRows } from "./scan-args";
 import { recompute, reverse } from "./scan-backward-steps";
 import { decays, TAME } from "./scan-steps";
+import { powers, sigmoidSteps, softplusSteps } from "./scan-tile";
 
 const LOG2_E: f32 = 1.44269504088896341;
 
@@ -129,50 +130,57 @@ function prepareTile(s: ScanBackwardArgs, row: i32, quad: i32, lanes: i32, count
   const bias = s.dtBias ? loadLanes(at(s.dtBias, 0, 0, quad), lanes) : f32x4.splat(0);
   let raw = at(s.dtAddress, s.dtStride, row, quad);
   for (let to = scratch; to < end; to += 16) {
-    const value = f32x4.add(loadLanes(raw, lanes), bias);
-    v128.store(to, value, DT);
-    if (s.softplus) v128.store(to, softplusPower(value), SLOPE);
+    v128.store(to, f32x4.add(loadLanes(raw, lanes), bias), DT);
     raw += <usize>s.dtStride << 2;
+  }
+  if (s.softplus) {
+    powers(scratch + DT, SLOPE - DT, count);
+    slopes(end);
+    softplusSteps(scratch + DT, DTX - DT, count);
   }
   let x = at(s.xAddress, s.xStride, row, quad);
   let most = f32x4.splat(0);
-  const one = f32x4.splat(1);
   for (let to = scratch; to < end; to += 16) {
-    let dt = v128.load(to, DT);
-    let slope = one;
-    if (s.softplus) {
-      const power = v128.load(to, SLOPE);
-      slope = f32x4.div(v128.bitselect(power, one, f32x4.lt(dt, f32x4.splat(0))), f32x4.add(power, one));
-      dt = f32x4.add(f32x4.pmax(dt, f32x4.splat(0)), log1p(power));
-    }
+    const dt = v128.load(to, DT);
     const scaled = f32x4.mul(dt, f32x4.splat(LOG2_E));
     const input = loadLanes(x, lanes);
     most = f32x4.pmax(most, scaled);
     v128.store(to, scaled, SCALED_DT);
-    v128.store(to, dt, DT);
     v128.store(to, f32x4.mul(dt, input), DTX);
     v128.store(to, input, X);
-    v128.store(to, slope, SLOPE);
     x += <usize>s.xStride << 2;
   }
   v128.store(scratch + LARGEST_DT, most);
-  prepareGate(s, row, quad, lanes, end);
+  prepareGate(s, row, quad, lanes, count);
+}
+
+/** From e^-|value|: sigmoid(value) in its place, and the power itself where dt * x will lie. */
+function slopes(end: usize): void {
+  const one = f32x4.splat(1);
+  for (let to = scratch; to < end; to += 16) {
+    const power = v128.load(to, SLOPE);
+    const top = v128.bitselect(power, one, f32x4.lt(v128.load(to, DT), f32x4.splat(0)));
+    v128.store(to, power, DTX);
+    v128.store(to, f32x4.div(top, f32x4.add(power, one)), SLOPE);
+  }
 }
 
 /** gradOut = gradY silu(z), the gradient of y before the gate; and gradY silu'(z), which that y makes into gradZ. */
-function prepareGate(s: ScanBackwardArgs, row: i32, quad: i32, lanes: i32, end: usize): void {
+function prepareGate(s: ScanBackwardArgs, row: i32, quad: i32, lanes: i32, count: i32): void {
   const one = f32x4.splat(1);
+  const zRow = <usize>s.zStride << 2;
   let z = s.zAddress ? at(s.zAddress, s.zStride, row, quad) : 0;
   let gradY = s.gradYAddress ? at(s.gradYAddress, s.gradYStride, row, quad) : 0;
-  for (let to = scratch; to < end; to += 16) {
+  if (z) sigmoidSteps(z, zRow, lanes, scratch + GRAD_GATE, count);
+  for (let to = scratch, end = scratch + ((<usize>count) << 4); to < end; to += 16) {
     const grad = gradY ? loadLanes(gradY, lanes) : f32x4.splat(0);
     let out = grad;
     if (z) {
       const gate = loadLanes(z, lanes);
-      const bend = sigmoid(gate);
+      const bend = v128.load(to, GRAD_GATE);
       out = f32x4.mul(grad, f32x4.mul(gate, bend));
       v128.store(to, f32x4.mul(grad, f32x4.mul(bend, fma(gate, f32x4.sub(one, bend), one))), GRAD_GATE);
-      z += <usize>s.zStride << 2;
+      z += zRow;
     }
     v128.store(to, out, GRAD_OUT);
     gradY += gradY ? <usize>s.gradYStride << 2 : 0;
@@ -232,9 +240,10 @@ function finishTile(s: ScanBackwardArgs, sequence: i32, row: i32, quad: i32, lan
       storeLanes(gradX, f32x4.add(loadLanes(gradX, lanes), grad), lanes);
       gradX += <usize>s.gradXStride << 2;
     }
-    const slope = f32x4.mul(fma(x, gB, sums(from + PARTIAL_A)), v128.load(from, SLOPE));
+    let gradRaw = fma(x, gB, sums(from + PARTIAL_A));
+    if (s.softplus) gradRaw = f32x4.mul(gradRaw, v128.load(from, SLOPE));
     if (gradDt) {
-      storeLanes(gradDt, f32x4.add(loadLanes(gradDt, lanes), slope), lanes);
+      storeLanes(gradDt, f32x4.add(loadLanes(gradDt, lanes), gradRaw), lanes);
       gradDt += <usize>s.gradDtStride << 2;
     }
     if (gradZ) {
@@ -242,7 +251,7 @@ function finishTile(s: ScanBackwardArgs, sequence: i32, row: i32, quad: i32, lan
       storeLanes(gradZ, fma(v128.load(from, GRAD_GATE), y, loadLanes(gradZ, lanes)), lanes);
       gradZ += <usize>s.gradZStride << 2;
     }
-    sumBias = f32x4.add(sumBias, slope);
+    sumBias = f32x4.add(sumBias, gradRaw);
     sumD = fma(out, x, sumD);
   }
   v128.store(scratch + LARGEST_DT, sumD);

@@ -3,7 +3,7 @@
 //
 // In two passes, because each then fits the registers: first all exponentials, then the recurrence. One pass with four
 // vectors of state took 10 % longer. `vectors`, `adds` and `masks` are constants wherever these functions are inlined.
-import { EXP2_CONSTANTS, exp2Product, fma, underflow } from "./math";
+import { EXP2_CONSTANTS, exp2Product, fma } from "./math";
 
 /** Below this product of the largest dt * log2(e) and the largest |A| no exponential underflows. */
 export const TAME: f32 = 125;
@@ -26,15 +26,13 @@ function decayPair(masks: bool, count: i32, A: usize, dt: usize, decay: usize, r
   const round = v128.load32_splat(EXP2_CONSTANTS), c1 = v128.load32_splat(EXP2_CONSTANTS, 4);
   const c2 = v128.load32_splat(EXP2_CONSTANTS, 8), c3 = v128.load32_splat(EXP2_CONSTANTS, 12);
   const c4 = v128.load32_splat(EXP2_CONSTANTS, 16), c5 = v128.load32_splat(EXP2_CONSTANTS, 20);
-  const one = v128.load32_splat(EXP2_CONSTANTS, 24);
+  const one = v128.load32_splat(EXP2_CONSTANTS, 24), least = v128.load32_splat(EXP2_CONSTANTS, 28);
   const a0 = v128.load(A), a1 = v128.load(A, 16);
   const end = dt + ((<usize>count) << 4);
   while (dt < end) {
     const d = v128.load32_splat(dt);
-    const e0 = exp2Product(d, a0, round, c1, c2, c3, c4, c5, one);
-    v128.store(decay, masks ? underflow(e0, d, a0) : e0);
-    const e1 = exp2Product(d, a1, round, c1, c2, c3, c4, c5, one);
-    v128.store(decay, masks ? underflow(e1, d, a1) : e1, 16);
+    v128.store(decay, exp2Product(masks, d, a0, round, c1, c2, c3, c4, c5, one, least));
+    v128.store(decay, exp2Product(masks, d, a1, round, c1, c2, c3, c4, c5, one, least), 16);
     dt += 16;
     decay += row;
   }
@@ -42,24 +40,16 @@ function decayPair(masks: bool, count: i32, A: usize, dt: usize, decay: usize, r
 
 /** The last four states, when their number is odd in vectors. */
 function decaySingle(count: i32, A: usize, dt: usize, decay: usize, row: usize): void {
+  const round = v128.load32_splat(EXP2_CONSTANTS), c1 = v128.load32_splat(EXP2_CONSTANTS, 4);
+  const c2 = v128.load32_splat(EXP2_CONSTANTS, 8), c3 = v128.load32_splat(EXP2_CONSTANTS, 12);
+  const c4 = v128.load32_splat(EXP2_CONSTANTS, 16), c5 = v128.load32_splat(EXP2_CONSTANTS, 20);
+  const one = v128.load32_splat(EXP2_CONSTANTS, 24), least = v128.load32_splat(EXP2_CONSTANTS, 28);
+  const a = v128.load(A);
   for (let step = 0; step < count; step++) {
-    v128.store(decay, decayOf(v128.load32_splat(dt), v128.load(A)));
+    v128.store(decay, exp2Product(true, v128.load32_splat(dt), a, round, c1, c2, c3, c4, c5, one, least));
     dt += 16;
     decay += row;
   }
-}
-
-/** One vector of exp(dt A), with the same bits as {@link decays}. */
-// @ts-ignore: decorator
-@inline
-function decayOf(dt: v128, A: v128): v128 {
-  const power = exp2Product(
-    dt, A,
-    v128.load32_splat(EXP2_CONSTANTS), v128.load32_splat(EXP2_CONSTANTS, 4), v128.load32_splat(EXP2_CONSTANTS, 8),
-    v128.load32_splat(EXP2_CONSTANTS, 12), v128.load32_splat(EXP2_CONSTANTS, 16), v128.load32_splat(EXP2_CONSTANTS, 20),
-    v128.load32_splat(EXP2_CONSTANTS, 24),
-  );
-  return underflow(power, dt, A);
 }
 
 /**
@@ -124,20 +114,45 @@ function recurVectors(
   }
 }
 
-/** One step of 16 states, from state `h` to state `next`; returns the lanes whose sum is C h. Same bits as `recur`. */
-// @ts-ignore: decorator
-@inline
-export function step16(A: usize, h: usize, next: usize, dt: usize, dtx: usize, B: usize, C: usize): v128 {
-  const d = v128.load32_splat(dt);
-  const u = v128.load32_splat(dtx);
-  const h0 = fma(decayOf(d, v128.load(A)), v128.load(h), f32x4.mul(u, v128.load(B)));
-  const h1 = fma(decayOf(d, v128.load(A, 16)), v128.load(h, 16), f32x4.mul(u, v128.load(B, 16)));
-  const h2 = fma(decayOf(d, v128.load(A, 32)), v128.load(h, 32), f32x4.mul(u, v128.load(B, 32)));
-  const h3 = fma(decayOf(d, v128.load(A, 48)), v128.load(h, 48), f32x4.mul(u, v128.load(B, 48)));
-  v128.store(next, h0);
-  v128.store(next, h1, 16);
-  v128.store(next, h2, 32);
-  v128.store(next, h3, 48);
-  const low = fma(h1, v128.load(C, 16), f32x4.mul(h0, v128.load(C)));
-  return f32x4.add(low, fma(h3, v128.load(C, 48), f32x4.mul(h2, v128.load(C, 32))));
+/**
+ * One step of 16 states for `channels` channels, each from its row at `h` to its row at `next`: decoding. Same bits as
+ * {@link decays} and {@link recur}.
+ * @param rowOfA, rowOfH, rowOfNext bytes from channel to channel   @param dt, dtx 4 bytes a channel
+ * @param partial channel c has its 4 lanes, whose sum is C h, at (c mod 4) * tile + (c div 4) * 16
+ */
+export function stepChannels16(
+  channels: i32, A: usize, rowOfA: usize, h: usize, rowOfH: usize, next: usize, rowOfNext: usize,
+  dt: usize, dtx: usize, B: usize, C: usize, partial: usize, tile: usize,
+): void {
+  const round = v128.load32_splat(EXP2_CONSTANTS), c1 = v128.load32_splat(EXP2_CONSTANTS, 4);
+  const c2 = v128.load32_splat(EXP2_CONSTANTS, 8), c3 = v128.load32_splat(EXP2_CONSTANTS, 12);
+  const c4 = v128.load32_splat(EXP2_CONSTANTS, 16), c5 = v128.load32_splat(EXP2_CONSTANTS, 20);
+  const one = v128.load32_splat(EXP2_CONSTANTS, 24), least = v128.load32_splat(EXP2_CONSTANTS, 28);
+  for (let channel = 0; channel < channels; channel++) {
+    const d = v128.load32_splat(dt), u = v128.load32_splat(dtx);
+    let a = v128.load(A);
+    let e = exp2Product(true, d, a, round, c1, c2, c3, c4, c5, one, least);
+    const h0 = fma(e, v128.load(h), f32x4.mul(u, v128.load(B)));
+    v128.store(next, h0);
+    a = v128.load(A, 16);
+    e = exp2Product(true, d, a, round, c1, c2, c3, c4, c5, one, least);
+    const h1 = fma(e, v128.load(h, 16), f32x4.mul(u, v128.load(B, 16)));
+    v128.store(next, h1, 16);
+    const low = fma(h1, v128.load(C, 16), f32x4.mul(h0, v128.load(C)));
+    a = v128.load(A, 32);
+    e = exp2Product(true, d, a, round, c1, c2, c3, c4, c5, one, least);
+    const h2 = fma(e, v128.load(h, 32), f32x4.mul(u, v128.load(B, 32)));
+    v128.store(next, h2, 32);
+    a = v128.load(A, 48);
+    e = exp2Product(true, d, a, round, c1, c2, c3, c4, c5, one, least);
+    const h3 = fma(e, v128.load(h, 48), f32x4.mul(u, v128.load(B, 48)));
+    v128.store(next, h3, 48);
+    const high = fma(h3, v128.load(C, 48), f32x4.mul(h2, v128.load(C, 32)));
+    v128.store(partial + <usize>(channel & 3) * tile + ((<usize>(channel >> 2)) << 4), f32x4.add(low, high));
+    A += rowOfA;
+    h += rowOfH;
+    next += rowOfNext;
+    dt += 4;
+    dtx += 4;
+  }
 }

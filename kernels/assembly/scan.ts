@@ -8,7 +8,7 @@
 import { fma } from "./math";
 import { nextItem, scratch, threads } from "./runtime";
 import { at, CHUNK, largest, loadLanes, packRows, paddedStates, ScanArgs, storeLanes, sumsOf, unpackRows } from "./scan-args";
-import { decays, recur, step16, TAME } from "./scan-steps";
+import { decays, recur, stepChannels16, TAME } from "./scan-steps";
 import { powers, sigmoidSteps, softplusSteps } from "./scan-tile";
 
 const LOG2_E: f32 = 1.44269504088896341;
@@ -205,24 +205,13 @@ function stepQuads(s: ScanArgs, sequence: i32, group: i32, channel: i32, quads: 
   const state = sequence * s.dInner + channel;
   const isFresh = !s.initialAddress || (s.startsAddress != 0 && isStart(s, sequence, 0));
   memory.fill(scratch + H, 0, 64);
-  const rowOfA = <usize>s.AStride << 2;
-  const rowOfH = isFresh ? 0 : <usize>s.initialStride << 2;
-  const rowOfNext = <usize>s.finalStride << 2;
-  let a = at(s.AAddress, s.AStride, channel, 0);
-  let h = isFresh ? scratch + H : at(s.initialAddress, s.initialStride, state, 0);
-  let next = at(s.finalAddress, s.finalStride, state, 0);
-  let tile = scratch;
-  for (let quad = 0; quad < quads; quad++) {
-    let partial = scratch + PARTIAL + ((<usize>quad) << 4);
-    for (let lane = 0; lane < lanes; lane++) {
-      v128.store(partial, step16(a, h, next, tile + DT, tile + DTX, B, C));
-      a += rowOfA;
-      h += rowOfH;
-      next += rowOfNext;
-      tile += 4;
-      partial += TILE;
-    }
-  }
+  stepChannels16(
+    (quads << 2) - 4 + lanes,
+    at(s.AAddress, s.AStride, channel, 0), <usize>s.AStride << 2,
+    isFresh ? scratch + H : at(s.initialAddress, s.initialStride, state, 0), isFresh ? 0 : <usize>s.initialStride << 2,
+    at(s.finalAddress, s.finalStride, state, 0), <usize>s.finalStride << 2,
+    scratch + DT, scratch + DTX, B, C, scratch + PARTIAL, TILE,
+  );
   finishTile(
     s.D ? at(s.D, 0, 0, channel) : 0, s.D ? 16 : 0, s.zAddress ? at(s.zAddress, s.zStride, sequence, channel) : 0, 16,
     at(s.yAddress, s.yStride, sequence, channel), 16, lanes, quads,

@@ -21,8 +21,13 @@ export function forward(call: ForwardCall<ConvInputs, ConvOutputs, ConvOptions>)
         const pre = preActivation(inputs, b, t, channel);
         hostData(y)[y.offset + (b * length + t) * y.rowStride + channel] = options.silu ? pre * sigmoid(pre) : pre;
       }
-      const last = Array.from({ length: width - 1 }, (_, i) => valueAt(inputs, b, length - width + 1 + i, length - 1, channel));
-      last.forEach((value, i) => (hostData(finalState)[finalState.offset + (b * (width - 1) + i) * finalState.rowStride + channel] = value));
+      const last = Array.from({ length: width - 1 }, (_, i) =>
+        valueAt(inputs, b, length - width + 1 + i, length - 1, channel),
+      );
+      last.forEach(
+        (value, i) =>
+          (hostData(finalState)[finalState.offset + (b * (width - 1) + i) * finalState.rowStride + channel] = value),
+      );
     }
 }
 
@@ -43,18 +48,23 @@ export function backward(call: BackwardCall<ConvInputs, ConvOutputs, ConvOptions
         if (!gradOutputs.y) break;
         const pre = preActivation(inputs, b, t, channel);
         const s = sigmoid(pre);
-        const gradY = hostData(gradOutputs.y)[gradOutputs.y.offset + (b * length + t) * gradOutputs.y.rowStride + channel];
+        const gradY = hostData(gradOutputs.y)[
+          gradOutputs.y.offset + (b * length + t) * gradOutputs.y.rowStride + channel
+        ];
         const gradPre = gradY * (options.silu ? s * (1 + pre * (1 - s)) : 1);
         for (let k = 0; k < width; k++) {
           const at = t - width + 1 + k;
           addTo(b, at, t, channel, hostData(weight)[weight.offset + channel * weight.rowStride + k] * gradPre);
           const { weight: gradWeight } = gradInputs;
-          if (gradWeight) hostData(gradWeight)[gradWeight.offset + channel * gradWeight.rowStride + k] += gradPre * valueAt(inputs, b, at, t, channel);
+          if (gradWeight)
+            hostData(gradWeight)[gradWeight.offset + channel * gradWeight.rowStride + k] +=
+              gradPre * valueAt(inputs, b, at, t, channel);
         }
         if (gradInputs.bias) hostData(gradInputs.bias)[gradInputs.bias.offset + channel] += gradPre;
       }
       const { finalState: gradFinal } = gradOutputs;
-      for (let i = 0; gradFinal && i < width - 1; i++) {
+      if (!gradFinal) continue;
+      for (let i = 0; i < width - 1; i++) {
         const value = hostData(gradFinal)[gradFinal.offset + (b * (width - 1) + i) * gradFinal.rowStride + channel];
         addTo(b, length - width + 1 + i, length - 1, channel, value);
       }
@@ -66,7 +76,9 @@ function preActivation(inputs: ConvInputs, b: number, t: number, channel: number
   const width = weight.columns;
   let sum = bias ? hostData(bias)[bias.offset + channel] : 0;
   for (let k = 0; k < width; k++)
-    sum += hostData(weight)[weight.offset + channel * weight.rowStride + k] * valueAt(inputs, b, t - width + 1 + k, t, channel);
+    sum +=
+      hostData(weight)[weight.offset + channel * weight.rowStride + k] *
+      valueAt(inputs, b, t - width + 1 + k, t, channel);
   return sum;
 }
 
@@ -76,12 +88,20 @@ function valueAt(inputs: ConvInputs, b: number, s: number, t: number, channel: n
   return place ? hostData(place.tensor)[place.index] : 0;
 }
 
-function placeOf(inputs: ConvInputs, starts: Tensor | undefined, b: number, s: number, t: number, channel: number): Place | undefined {
+function placeOf(
+  inputs: ConvInputs,
+  starts: Tensor | undefined,
+  b: number,
+  s: number,
+  t: number,
+  channel: number,
+): Place | undefined {
   const { weight, initialState } = inputs;
   const length = inputs.x?.shape[1] ?? starts?.shape[1] ?? 0;
   const width = weight.columns;
-  for (let later = Math.max(s + 1, 0); starts && later <= t; later++)
-    if (hostData(starts)[starts.offset + b * starts.rowStride + later] !== 0) return undefined;
+  const isStart = (later: number): boolean =>
+    starts !== undefined && hostData(starts)[starts.offset + b * starts.rowStride + later] !== 0;
+  for (let later = Math.max(s + 1, 0); later <= t; later++) if (isStart(later)) return undefined;
   const [tensor, row] = s >= 0 ? [inputs.x, b * length + s] : [initialState, b * (width - 1) + width - 1 + s];
   return tensor && { tensor, index: tensor.offset + row * tensor.rowStride + channel };
 }

@@ -16,8 +16,8 @@ export type LinearOutputs = { readonly y: Tensor };
  * A row of y has the same bits however many rows are computed together, and for any number of threads: a batch equals
  * its members, a prompt in pieces the whole prompt. With an int8 weight it also has the same bits on every machine.
  * @param x `[..., inputs]`, may be a view of columns
- * @param weight `[outputs, inputs]`: rows (the only format with gradients), or packed by `pack.ts`. With int8, x is
- *   quantised to 7 bits by blocks of 128 inputs on the way.
+ * @param weight `[outputs, inputs]`: rows (the only format with gradients), or packed by `pack.ts`. With int8, each row
+ *   of x is rounded to 15 bits on the way.
  * @param bias `[outputs]`, optional
  * @returns y `[..., outputs]`
  * @throws ShapeError when the sizes do not fit; DTypeError when a gradient is asked through a packed weight

@@ -80,7 +80,7 @@ describe("every shape", () => {
           const product = { rows, columns, outputs, withBias: (rows + outputs) % 2 === 0 };
           const name = `${rows} x ${columns} x ${outputs}`;
           const expected = multiply(reference, { ...product, format: "rows" });
-          const exact = rows * outputs <= 2600 ? multiply(reference, { ...product, format: "int8" }) : undefined;
+          const exact = rows * outputs <= 700 ? multiply(reference, { ...product, format: "int8" }) : undefined;
           for (const [build, backend] of backends) {
             const plain = multiply(backend, { ...product, format: "rows" });
             expectClose(`${build} ${name}`, plain, expected, 2e-6);
@@ -209,7 +209,7 @@ describe("packed weights", () => {
     const data = normal(8, 21 * 300).map((value, i) => (i % 900 < 300 ? value ** 5 : value));
     const pack = (backend: Backend): ArrayLike<number> => {
       const { storage } = packWeight(tensorFrom(backend, data, [21, 300]), "int8");
-      return Array.from(backend.read(storage, 0, storage.count)).slice(0, 2 * 8 * (304 + 6));
+      return Array.from(backend.read(storage, 0, storage.count));
     };
     for (const build of BUILDS) expect(pack(await wasmBackend(build))).toEqual(pack(reference));
   });
@@ -232,25 +232,28 @@ describe("packed weights", () => {
     }
   });
 
-  it("int8 costs 1.5 % of the root mean square of y for normal x and weights, and panels nothing", () => {
+  it("int8 costs 0.7 % of the root mean square of y for normal x and weights", () => {
     const product = { rows: 16, columns: 768, outputs: 256, withBias: false };
     const plain = multiply(reference, { ...product, format: "rows" });
     const int8 = multiply(reference, { ...product, format: "int8" });
     const power = (values: Float32Array) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
     const loss = power(int8.map((value, i) => value - plain[i])) / power(plain);
-    expect(loss).toBeGreaterThan(0.012);
-    expect(loss).toBeLessThan(0.017);
+    expect(loss).toBeGreaterThan(0.005);
+    expect(loss).toBeLessThan(0.009);
   });
 
-  it("int8: no int16 overflow for weights and x of one sign and size, NaN and zeros pass", async () => {
+  it("int8: no overflow for weights and x of one sign and size; NaN and zeros pass", async () => {
     for (const build of BUILDS) {
       const backend = await wasmBackend(build);
-      const weight = packWeight(tensorFrom(backend, new Float32Array(8 * 256).fill(-1), [8, 256]), "int8");
-      const y = linear({ x: tensorFrom(backend, new Float32Array(2 * 256).fill(1), [2, 256]), weight }, {}).y.readNow();
-      expectClose("sums of ones", y, new Float32Array(16).fill(-256), 1e-6);
-      const x = new Float32Array(3 * 256);
-      x[300] = NaN;
-      const rows = linear({ x: tensorFrom(backend, x, [3, 256]), weight }, {}).y.readNow();
+      const weight = packWeight(tensorFrom(backend, new Float32Array(8 * 3000).fill(-1), [8, 3000]), "int8");
+      const y = linear(
+        { x: tensorFrom(backend, new Float32Array(2 * 3000).fill(1), [2, 3000]), weight },
+        {},
+      ).y.readNow();
+      expectClose("sums of ones", y, new Float32Array(16).fill(-3000), 1e-6);
+      const x = new Float32Array(3 * 3000);
+      x[3100] = NaN;
+      const rows = linear({ x: tensorFrom(backend, x, [3, 3000]), weight }, {}).y.readNow();
       expect([rows[0], rows[16]]).toEqual([0, 0]);
       expect(rows[8]).toBeNaN();
     }

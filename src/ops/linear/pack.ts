@@ -1,8 +1,8 @@
 // Weights packed for products: float32 in panels, or int8. Packs piece by piece, so that a load never holds them twice.
 //
-// panels: [ceil(rows / 8)][columns][8] float32. int8: panels of 8 rows, each by blocks of 128 columns (the last may be
-// shorter; columns are padded to a multiple of 8): -sum of each row's values (8 x int16), then [columns / 4][8 rows][4]
-// bytes; behind all panels one float32 scale a row. kernels/assembly/{gemm-f32,gemm-i8}.ts read them.
+// panels: [ceil(rows / 8)][columns][8] float32. int8: [ceil(rows / 8)][columns / 2][8 rows][2] bytes, the columns padded
+// with a zero to an even number, and behind all panels one float32 scale a row. kernels/assembly/{gemm-f32,gemm-i8}.ts
+// read them.
 import type { ReferenceStorage } from "../../backends/reference/index.ts";
 import type { WasmBackend } from "../../backends/wasm/index.ts";
 import type { Backend } from "../../backends/backend.ts";
@@ -13,11 +13,11 @@ import { pointer } from "../../tensor/define-op.ts";
 import type { Format } from "../../tensor/tensor.ts";
 import { Tensor, emptyTensor } from "../../tensor/tensor.ts";
 import type { Quantized } from "./quantize.ts";
-import { QUANT_BLOCK, QUANT_UNIT, quantizeWeightRow } from "./quantize.ts";
+import { QUANT_UNIT, paddedInputs, quantizeWeightRow } from "./quantize.ts";
 
 /** Rows of a panel. Mirrors kernels/assembly/gemm-f32.ts and gemm-i8.ts. */
 const PANEL = 8;
-/** Columns that the working memory of a thread can hold while it packs. */
+/** Columns of x that the working memory of a thread can hold quantised. */
 const MOST_COLUMNS = 1 << 18;
 /** Elements below which one thread packs or gathers quicker alone. */
 const SERIAL_ELEMENTS = 1 << 14;
@@ -37,8 +37,7 @@ export interface Int8Layout {
 }
 
 export function int8Layout(rows: number, columns: number): Int8Layout {
-  const padded = Math.ceil(columns / QUANT_UNIT) * QUANT_UNIT;
-  const panelBytes = (padded + 2 * Math.ceil(columns / QUANT_BLOCK)) * PANEL;
+  const panelBytes = paddedInputs(columns) * PANEL;
   const panels = Math.ceil(rows / PANEL);
   return { panelBytes, scalesAt: panels * panelBytes, bytes: panels * (panelBytes + 4 * PANEL) };
 }
@@ -93,8 +92,8 @@ export function gatherPackedRows(ids: Tensor, weight: Tensor, y: Tensor): void {
 
 /** One row of an int8 weight on the reference backend, as numbers. */
 export function unpackRow(weight: Tensor, row: number): Float32Array {
-  const { values, scales } = readInt8Row(weight, row);
-  return Float32Array.from({ length: weight.columns }, (_, k) => values[k] * scales[0]);
+  const { values, scale } = readInt8Row(weight, row);
+  return Float32Array.from({ length: weight.columns }, (_, k) => values[k] * scale);
 }
 
 /** Addresses of the parts of a packed weight in the WASM memory; no row scales: panels of float32. */
@@ -147,52 +146,29 @@ function packRowsInWasm(weight: Tensor, row: number, values: Float32Array): void
 
 function packRowsOnHost(weight: Tensor, firstRow: number, values: Float32Array): void {
   const { columns } = weight;
+  const { bytes, scales } = int8Parts(weight);
   for (let row = firstRow; row < firstRow + values.length / columns; row++) {
     const quantized = quantizeWeightRow(values.subarray((row - firstRow) * columns, (row - firstRow + 1) * columns));
-    walkInt8Row(weight, row, quantized.values.length, (bytes, at, k) => (bytes[at] = quantized.values[k]));
-    new Float32Array(int8Data(weight).buffer, int8Layout(weight.rows, columns).scalesAt)[row] = quantized.scales[0];
-    writeCorrections(weight, row, quantized.values);
+    quantized.values.forEach((value, column) => (bytes[int8ByteAt(columns, row, column)] = value));
+    scales[row] = quantized.scale;
   }
 }
 
 /** A row of an int8 weight on the reference backend: its whole numbers (padded) and its scale. */
 export function readInt8Row(weight: Tensor, row: number): Quantized {
-  const { scalesAt } = int8Layout(weight.rows, weight.columns);
-  const values = new Int8Array(Math.ceil(weight.columns / QUANT_UNIT) * QUANT_UNIT);
-  walkInt8Row(weight, row, values.length, (bytes, at, k) => (values[k] = bytes[at]));
-  return { values, scales: new Float32Array(int8Data(weight).buffer, scalesAt + 4 * row, 1) };
+  const { columns } = weight;
+  const { bytes, scales } = int8Parts(weight);
+  const values = Int8Array.from({ length: paddedInputs(columns) }, (_, k) => bytes[int8ByteAt(columns, row, k)]);
+  return { values, scale: scales[row] };
 }
 
-/** Calls `visit` for every value of a row, with its place. */
-function walkInt8Row(
-  weight: Tensor,
-  row: number,
-  padded: number,
-  visit: (bytes: Int8Array, at: number, k: number) => void,
-): void {
-  const bytes = int8Data(weight);
-  for (let k = 0; k < padded; k++) {
-    const blockAt = int8BlockAt(weight, row, Math.floor(k / QUANT_BLOCK));
-    visit(bytes, blockAt + 2 * PANEL + (((k % QUANT_BLOCK) >> 2) * PANEL + (row % PANEL)) * 4 + (k & 3), k);
-  }
+function int8ByteAt(columns: number, row: number, column: number): number {
+  const panel = Math.floor(row / PANEL) * paddedInputs(columns) * PANEL;
+  const pair = Math.floor(column / QUANT_UNIT) * QUANT_UNIT * PANEL;
+  return panel + pair + (row % PANEL) * QUANT_UNIT + (column % QUANT_UNIT);
 }
 
-function writeCorrections(weight: Tensor, row: number, values: Int8Array): void {
-  const bytes = int8Data(weight);
-  for (let block = 0; block * QUANT_BLOCK < values.length; block++) {
-    const sum = values
-      .subarray(block * QUANT_BLOCK, (block + 1) * QUANT_BLOCK)
-      .reduce((total, value) => total + value, 0);
-    new Int16Array(bytes.buffer, int8BlockAt(weight, row, block), PANEL)[row % PANEL] = -sum;
-  }
-}
-
-function int8BlockAt(weight: Tensor, row: number, block: number): number {
-  return (
-    Math.floor(row / PANEL) * int8Layout(weight.rows, weight.columns).panelBytes + block * (QUANT_BLOCK + 2) * PANEL
-  );
-}
-
-function int8Data(weight: Tensor): Int8Array<ArrayBuffer> {
-  return (weight.storage as ReferenceStorage).data as Int8Array<ArrayBuffer>;
+function int8Parts(weight: Tensor): { bytes: Int8Array; scales: Float32Array } {
+  const bytes = (weight.storage as ReferenceStorage).data as Int8Array<ArrayBuffer>;
+  return { bytes, scales: new Float32Array(bytes.buffer, int8Layout(weight.rows, weight.columns).scalesAt) };
 }

@@ -5,13 +5,16 @@ import { pointer } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { LinearInputs, LinearOutputs } from "./index.ts";
 import { checkHasGradient, packedPointers } from "./pack.ts";
-import { QUANT_BLOCK, QUANT_UNIT } from "./quantize.ts";
+import { paddedInputs } from "./quantize.ts";
 
 /** Multiplications, and bytes of weights (one row of x), below which one thread is quicker alone: some 2 µs. */
 const SERIAL_PRODUCTS = 1 << 16;
 const SERIAL_BYTES = 1 << 16;
 /** Elements below which one thread quantises, or sums columns, quicker alone. */
 const SERIAL_ELEMENTS = 1 << 14;
+
+/** Rows of a tile of quantised x. Mirrors TILE_TOKENS in kernels/assembly/quantize.ts. */
+const TILE_ROWS = 5;
 
 /** What the memory behind the second matrix of gemmF32 holds. Mirrors kernels/assembly/gemm-f32.ts. */
 const B_PANELS = 0;
@@ -49,10 +52,9 @@ function forwardInt8(backend: WasmBackend, x: Tensor, weight: Tensor, bias: Tens
   backend.release(quantized);
 }
 
-/** Bytes of x quantised: tiles of four rows, each their values and their scales by block. */
+/** Bytes of x quantised: tiles of rows, each their int16 values and a scale a row. */
 function quantizedBytes(rows: number, steps: number): number {
-  const perRow = Math.ceil(steps / QUANT_UNIT) * QUANT_UNIT + 4 * Math.ceil(steps / QUANT_BLOCK);
-  return Math.ceil(rows / 4) * 4 * perRow;
+  return Math.ceil(rows / TILE_ROWS) * TILE_ROWS * (paddedInputs(steps) * 2 + 4);
 }
 
 /** grad.x += grad.y W; grad.weight += grad.yᵀ x; grad.bias += sum of grad.y over rows. */

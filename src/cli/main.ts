@@ -1,0 +1,12 @@
+#!/usr/bin/env node
+// The command `mamba`: runs the command line and sets the exit code; Node ends when all output is written.
+import { watchOutput } from "./output.ts";
+import { runCommandLine } from "./program.ts";
+import { reportError } from "./report-error.ts";
+
+watchOutput();
+process.once("uncaughtException", (error) => {
+  // oxlint-disable-next-line unicorn/no-process-exit -- nobody knows what still works
+  process.exit(reportError(error, "mamba"));
+});
+process.exitCode = await runCommandLine(process.argv.slice(2));
