@@ -20,7 +20,15 @@ for (const build of ["simd", "relaxed"]) {
     "assembly/index.ts",
     ...["--baseDir", path("."), "--outFile", outFile],
     ...["-O3", "--noAssert", "--runtime", "stub", "--uncheckedBehavior", "always"],
-    ...["--importMemory", "--sharedMemory", "--memoryBase", "65536", "--maximumMemory", String(MAXIMUM_PAGES), "--exportTable"],
+    ...[
+      "--importMemory",
+      "--sharedMemory",
+      "--memoryBase",
+      "65536",
+      "--maximumMemory",
+      String(MAXIMUM_PAGES),
+      "--exportTable",
+    ],
     ...["--enable", "simd", "--enable", "threads", "--enable", "relaxed-simd"],
     ...["--use", `RELAXED=${build === "relaxed" ? 1 : 0}`],
   ]);

@@ -30,4 +30,13 @@ export type { Evaluation } from "./train/evaluate.ts";
 export type { BatchSource, TokenData } from "./data/batches.ts";
 export { loadTextFiles } from "./data/text.ts";
 export { randomWindows, streams } from "./data/batches.ts";
-export { BackendError, CheckpointError, ConfigError, DataError, DTypeError, MambaError, ShapeError, UsageError } from "./core/errors.ts";
+export {
+  BackendError,
+  CheckpointError,
+  ConfigError,
+  DataError,
+  DTypeError,
+  MambaError,
+  ShapeError,
+  UsageError,
+} from "./core/errors.ts";

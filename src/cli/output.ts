@@ -1,5 +1,5 @@
 // Where the commands write: results on stdout, everything else on stderr; colour only on terminals that want it.
-import { setImmediate } from "node:timers/promises";
+
 import { codeOf } from "../io/text.ts";
 
 /** Writes a result; waits until a slow reader has taken it, so that memory stays flat. */
@@ -56,14 +56,4 @@ export function watchOutput(): void {
     process.exit(isClosed ? 0 : 1);
   });
   process.stderr.on("error", () => undefined);
-}
-
-/** Lets the event loop run at most every 20 ms, so that Ctrl-C and a closed pipe are noticed while kernels keep the thread. */
-export function createBreather(): () => Promise<void> {
-  let last = performance.now();
-  return async () => {
-    if (performance.now() - last < 20) return;
-    await setImmediate();
-    last = performance.now();
-  };
 }

@@ -18,14 +18,20 @@ beforeAll(async () => {
   model = tinyModel(backend);
 });
 
-async function one(prompt: string | ArrayLike<number>, options: GenerateOptions<MambaState> = {}): Promise<GenerationResult> {
+async function one(
+  prompt: string | ArrayLike<number>,
+  options: GenerateOptions<MambaState> = {},
+): Promise<GenerationResult> {
   return (await complete(model, tokenizer, [prompt], options))[0];
 }
 
 describe("generate", () => {
   it("gives every prompt of a ragged batch what it gives it alone", async () => {
     const prompts = ["a", "The sea was calm that day, and nobody spoke.", "xyz ".repeat(150), "42"];
-    for (const options of [{ temperature: 0 }, { temperature: 0.9, topK: 40, topP: 0.95, minP: 0.02, repetitionPenalty: 1.1, seed: 7 }]) {
+    for (const options of [
+      { temperature: 0 },
+      { temperature: 0.9, topK: 40, topP: 0.95, minP: 0.02, repetitionPenalty: 1.1, seed: 7 },
+    ]) {
       const batch = await complete(model, tokenizer, prompts, { ...options, maxTokens: 24 });
       for (const [i, prompt] of prompts.entries()) {
         const alone = await one(prompt, { ...options, seed: (options.seed ?? 0) + i, maxTokens: 24 });
@@ -48,7 +54,10 @@ describe("generate", () => {
 
   it("streams exactly the text of the result", async () => {
     const called: string[] = [];
-    const stream = generate(model, tokenizer, ["stream"], { maxTokens: 60, onToken: ({ text }) => void called.push(text) });
+    const stream = generate(model, tokenizer, ["stream"], {
+      maxTokens: 60,
+      onToken: ({ text }) => void called.push(text),
+    });
     let text = "";
     for (;;) {
       const next = await stream.next();
@@ -71,7 +80,11 @@ describe("generate", () => {
 
   it("continues from a state as if there had been one prompt", async () => {
     let state: MambaState | undefined;
-    const first = await one("Once upon", { maxTokens: 5, temperature: 0, onState: (after) => void (state = after.fork()) });
+    const first = await one("Once upon", {
+      maxTokens: 5,
+      temperature: 0,
+      onState: (after) => void (state = after.fork()),
+    });
     const prompt = [...tokenizer.encode("Once upon"), ...first.tokens, ...tokenizer.encode(" a time")];
     const whole = await one(prompt, { maxTokens: 10, temperature: 0 });
     const continued = await one(" a time", { maxTokens: 10, temperature: 0, state: state! });
@@ -91,6 +104,11 @@ describe("generate", () => {
       expect(next.value[0].tokens.length).toBeGreaterThanOrEqual(12);
       return;
     }
+  });
+
+  it("lets timers through, so that a time limit can end it", async () => {
+    const result = await one("time", { maxTokens: Infinity, signal: AbortSignal.timeout(100) });
+    expect(result.stopReason).toBe("aborted");
   });
 
   it("holds the same memory after 10,000 tokens as after 100", async () => {

@@ -1,5 +1,6 @@
 // Generation: prompts in, text out, token by token, for one prompt or many, without a limit on the length.
 import { ConfigError, DataError } from "../core/errors.ts";
+import { createPacer } from "../core/pause.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import type { Detokenizer, Tokenizer } from "../tokenizers/tokenizer.ts";
 import type { Sampler, SamplingOptions } from "./sampling.ts";
@@ -88,6 +89,7 @@ export async function* generate<State extends ModelState>(
   let alive = rows;
   let logits = first;
   let consumed = 0;
+  const breathe = createPacer();
   try {
     for (let count = 1; count <= maxTokens && !signal?.aborted; count++) {
       const vocabSize = logits.length / alive.length;
@@ -113,6 +115,7 @@ export async function* generate<State extends ModelState>(
       }
       logits = await active.step(lastTokens(alive));
       consumed = count;
+      await breathe();
     }
     if (options.onState) {
       if (alive[0].tokens.length > consumed) await active.step(lastTokens(alive));

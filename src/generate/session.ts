@@ -1,6 +1,7 @@
 // DecodeSession: feeds tokens to a model and gives back the logits for the next one, with constant memory.
 import type { Plan } from "../backends/backend.ts";
 import { DataError } from "../core/errors.ts";
+import { pause } from "../core/pause.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import { keep, scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -52,7 +53,7 @@ export class DecodeSession<State extends ModelState> {
       const values = isLast ? await logits.read() : undefined;
       logits.dispose();
       if (values) return values;
-      await breathe();
+      await pause();
     }
   }
 
@@ -95,12 +96,4 @@ function checkIds(ids: Int32Array, vocabSize: number): void {
     throw new DataError(
       `generate: token ids must lie within 0..${vocabSize - 1}, got ${ids[bad]} at position ${bad}. Was the text tokenised for another model?`,
     );
-}
-
-/** Lets the event loop run: signals, timers, other requests. */
-function breathe(): Promise<void> {
-  return new Promise((resolve) => {
-    if (typeof setImmediate === "function") setImmediate(resolve);
-    else setTimeout(resolve, 0);
-  });
 }

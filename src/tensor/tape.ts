@@ -32,13 +32,7 @@ export class Tape {
 
   /** Runs `body` and remembers its differentiable ops. Tapes do not nest. */
   record<T>(body: () => T): T {
-    const before = recording;
-    recording = this;
-    try {
-      return body();
-    } finally {
-      recording = before;
-    }
+    return recordOn(this, body);
   }
 
   add(node: TapeNode): void {
@@ -100,5 +94,15 @@ export class Tape {
     if (!grad) return;
     this.#grads.delete(output);
     keep(grad).dispose();
+  }
+}
+
+function recordOn<T>(tape: Tape, body: () => T): T {
+  const before = recording;
+  recording = tape;
+  try {
+    return body();
+  } finally {
+    recording = before;
   }
 }

@@ -5,7 +5,7 @@ import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import { crossEntropy } from "../ops/cross-entropy/index.ts";
 import { scope } from "../tensor/scope.ts";
 import { tensorFrom } from "../tensor/tensor.ts";
-import { pause } from "./pause.ts";
+import { pause } from "../core/pause.ts";
 
 export interface EvaluateOptions {
   /** Bytes of the text (UTF-8) that the tokens came from, all of them. */

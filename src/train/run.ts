@@ -8,7 +8,7 @@ import { addGradients } from "./gradients.ts";
 import { AdamW } from "./optimizer.ts";
 import type { BestEvaluation, EvaluationResult, Recipe, TrainOptions, TrainProgress, TrainResult } from "./options.ts";
 import { recipeOf } from "./options.ts";
-import { pause } from "./pause.ts";
+import { pause } from "../core/pause.ts";
 import { Rate } from "./rate.ts";
 import type { RunFolder } from "./run-folder-node.ts";
 import type { RunState } from "./run-state.ts";

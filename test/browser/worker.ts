@@ -26,11 +26,22 @@ async function answer({ url, dtype, threads, prompt, maxTokens, bench }: Request
   const loadMs = performance.now() - started;
   const { tokens } = await mamba.complete(prompt, { maxTokens, temperature: 0, stopAtEndOfText: false });
   const backend = mamba.backend as { build?: string; threads: number };
-  return { tokens, loadMs, threads: backend.threads, build: backend.build, isolated: crossOriginIsolated, bench: bench && (await measure(mamba, bench)) };
+  return {
+    tokens,
+    loadMs,
+    threads: backend.threads,
+    build: backend.build,
+    isolated: crossOriginIsolated,
+    bench: bench && (await measure(mamba, bench)),
+  };
 }
 
-async function measure(mamba: Mamba, { promptTokens, newTokens, repetitions }: NonNullable<Request["bench"]>): Promise<unknown> {
-  const ids = (count: number): Int32Array => Int32Array.from({ length: count }, (_, i) => (i * 7919) % mamba.config.vocabSize);
+async function measure(
+  mamba: Mamba,
+  { promptTokens, newTokens, repetitions }: NonNullable<Request["bench"]>,
+): Promise<unknown> {
+  const ids = (count: number): Int32Array =>
+    Int32Array.from({ length: count }, (_, i) => (i * 7919) % mamba.config.vocabSize);
   const prefill: { promptTokens: number; tokensPerSecond: number[] }[] = [];
   const decode: number[] = [];
   for (const count of promptTokens) {

@@ -35,7 +35,10 @@ function lossAndGradients(model: MambaModel, backend: Backend, ids: Golden, labe
     });
     const result = { logits: Array.from(logits.readNow()), loss: loss.readNow()[0] };
     tape.backward(loss);
-    return { ...result, grads: new Map([...parameters].map(([name, { grad }]) => [name, Array.from(grad!.readNow())])) };
+    return {
+      ...result,
+      grads: new Map([...parameters].map(([name, { grad }]) => [name, Array.from(grad!.readNow())])),
+    };
   });
 }
 
@@ -47,22 +50,37 @@ const DEVICES: { name: string; open: () => Promise<Backend>; tolerance: number }
 
 for (const { name, open, tolerance } of DEVICES)
   describe(name, () => {
-    it.each(["mamba1_tiny", "mamba1_tiny_n16_r3"])(`%s: logits, loss and gradients within ${tolerance}`, async (fixture) => {
-      const backend = await open();
-      const { tensors, metadata } = await readGolden(`golden/${fixture}.safetensors`);
-      const c = JSON.parse(metadata.config) as Record<string, number>;
-      const model = new MambaModel(
-        mambaConfig({ dModel: c.d_model, nLayer: c.n_layer, vocabSize: c.vocab, dState: c.d_state, dtRank: c.dt_rank }),
-      );
-      const fileName = (key: string): string => key.replace("embeddings", "embedding");
-      for (const [key, parameter] of model.namedParameters())
-        parameter.assign(tensorFrom(backend, tensors.get(fileName(key))!.data, parameter.shape));
-      const result = lossAndGradients(model, backend, tensors.get("__fx.input_ids")!, tensors.get("__fx.labels")!.data);
-      expectClose("logits", result.logits, tensors.get("__fx.logits")!.data, tolerance);
-      expectClose("loss", [result.loss], tensors.get("__fx.loss")!.data, tolerance);
-      for (const [key, grad] of result.grads) expectClose(`grad.${key}`, grad, tensors.get(`__fx.grad.${fileName(key)}`)!.data, tolerance);
-      model.dispose();
-    });
+    it.each(["mamba1_tiny", "mamba1_tiny_n16_r3"])(
+      `%s: logits, loss and gradients within ${tolerance}`,
+      async (fixture) => {
+        const backend = await open();
+        const { tensors, metadata } = await readGolden(`golden/${fixture}.safetensors`);
+        const c = JSON.parse(metadata.config) as Record<string, number>;
+        const model = new MambaModel(
+          mambaConfig({
+            dModel: c.d_model,
+            nLayer: c.n_layer,
+            vocabSize: c.vocab,
+            dState: c.d_state,
+            dtRank: c.dt_rank,
+          }),
+        );
+        const fileName = (key: string): string => key.replace("embeddings", "embedding");
+        for (const [key, parameter] of model.namedParameters())
+          parameter.assign(tensorFrom(backend, tensors.get(fileName(key))!.data, parameter.shape));
+        const result = lossAndGradients(
+          model,
+          backend,
+          tensors.get("__fx.input_ids")!,
+          tensors.get("__fx.labels")!.data,
+        );
+        expectClose("logits", result.logits, tensors.get("__fx.logits")!.data, tolerance);
+        expectClose("loss", [result.loss], tensors.get("__fx.loss")!.data, tolerance);
+        for (const [key, grad] of result.grads)
+          expectClose(`grad.${key}`, grad, tensors.get(`__fx.grad.${fileName(key)}`)!.data, tolerance);
+        model.dispose();
+      },
+    );
 
     it("tiny-mamba: what transformers computed", async () => {
       const backend = await open();

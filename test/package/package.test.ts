@@ -15,11 +15,17 @@ let files: string[];
 
 beforeAll(async () => {
   project = await mkdtemp(join(tmpdir(), "mamba-package-"));
-  const { stdout } = await run(npm, ["pack", "--json", "--ignore-scripts", "--pack-destination", project], { cwd: root });
+  const { stdout } = await run(npm, ["pack", "--json", "--ignore-scripts", "--pack-destination", project], {
+    cwd: root,
+  });
   const [pack] = JSON.parse(stdout) as [{ filename: string; files: { path: string }[] }];
   files = pack.files.map(({ path }) => path);
   await writeFile(join(project, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
-  await run(npm, ["install", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", join(project, pack.filename)], { cwd: project });
+  await run(
+    npm,
+    ["install", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", join(project, pack.filename)],
+    { cwd: project },
+  );
 }, 180_000);
 
 afterAll(() => rm(project, { recursive: true, force: true }));
@@ -51,7 +57,18 @@ it("works from a script", async () => {
 });
 
 it("works from npx mamba", async () => {
-  const args = ["--no-install", "mamba", "generate", "--prompt", "The sea", "--max-tokens", "8", "--temperature", "0", "--json"];
+  const args = [
+    "--no-install",
+    "mamba",
+    "generate",
+    "--prompt",
+    "The sea",
+    "--max-tokens",
+    "8",
+    "--temperature",
+    "0",
+    "--json",
+  ];
   const { stdout } = await run(process.platform === "win32" ? "npx.cmd" : "npx", args, { cwd: project });
   expect(JSON.parse(stdout)).toMatchObject({ promptTokens: 7, device: "wasm", dtype: "f32" });
 });

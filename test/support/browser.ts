@@ -1,7 +1,7 @@
 // A headless Chromium with a page that is cross-origin isolated, the library bundled into its worker, and files over HTTP.
 import { createReadStream, existsSync, statSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import type { Server } from "node:http";
+import type { IncomingMessage, OutgoingHttpHeaders, Server, ServerResponse } from "node:http";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -11,7 +11,13 @@ import { chromium } from "playwright-core";
 import { build } from "vite";
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const TYPES: Record<string, string> = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm", ".json": "application/json" };
+const PAGE = "<!doctype html><title>mamba.ts</title>";
+const TYPES: Record<string, string> = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".wasm": "application/wasm",
+  ".json": "application/json",
+};
 
 /** Whether a browser is there. CI requires one (REQUIRE_BROWSER=1); elsewhere its tests are skipped, and say so. */
 export function hasBrowser(): boolean {
@@ -32,7 +38,15 @@ export async function openBrowserWorker(folders: Readonly<Record<string, string>
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const browser = await chromium.launch({
     executablePath: CHROMIUM,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
   });
   const page = await browser.newPage();
   await page.goto(`${origin}/`);
@@ -44,11 +58,14 @@ export async function openBrowserWorker(folders: Readonly<Record<string, string>
           new Promise<Record<string, unknown>>((resolve, reject) => {
             const worker = new Worker("/bundle/worker.js", { type: "module" });
             worker.addEventListener("error", (event) => reject(new Error(event.message)));
-            worker.addEventListener("message", ({ data }: MessageEvent<{ result?: Record<string, unknown>; error?: string }>) => {
-              worker.terminate();
-              if (data.result) resolve(data.result);
-              else reject(new Error(data.error));
-            });
+            worker.addEventListener(
+              "message",
+              ({ data }: MessageEvent<{ result?: Record<string, unknown>; error?: string }>) => {
+                worker.terminate();
+                if (data.result) resolve(data.result);
+                else reject(new Error(data.error));
+              },
+            );
             worker.postMessage({ ...request, url: `${origin}/${String(request.folder)}/` });
           }),
         { request, origin },
@@ -73,7 +90,10 @@ async function bundleWorker(): Promise<string> {
       emptyOutDir: true,
       target: "es2022",
       assetsInlineLimit: 0,
-      rollupOptions: { input: fileURLToPath(new URL("../browser/worker.ts", import.meta.url)), output: { entryFileNames: "worker.js" } },
+      rollupOptions: {
+        input: fileURLToPath(new URL("../browser/worker.ts", import.meta.url)),
+        output: { entryFileNames: "worker.js" },
+      },
     },
   });
   return outDir;
@@ -81,20 +101,35 @@ async function bundleWorker(): Promise<string> {
 
 /** Serves folders with the two headers that make a page cross-origin isolated, and ranges of bytes. */
 function serve(folders: Readonly<Record<string, string>>): Promise<Server> {
-  const isolation = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp", "cache-control": "no-store" };
+  const isolation = {
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
+    "cache-control": "no-store",
+  };
   const server = createServer((request, response) => {
     const [, name, ...rest] = decodeURIComponent(new URL(request.url ?? "/", "http://localhost").pathname).split("/");
-    if (name === "") return void response.writeHead(200, { ...isolation, "content-type": "text/html" }).end("<!doctype html><title>mamba.ts</title>");
     const path = name in folders ? join(folders[name], normalize(rest.join("/"))) : "";
-    if (!path || !existsSync(path) || !statSync(path).isFile()) return void response.writeHead(404, isolation).end();
-    const { size } = statSync(path);
-    const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
-    const start = range ? Number(range[1]) : 0;
-    const end = range?.[2] ? Math.min(Number(range[2]), size - 1) : size - 1;
-    const headers = { ...isolation, "content-type": TYPES[extname(path)] ?? "application/octet-stream", "content-length": end - start + 1, "accept-ranges": "bytes" };
-    response.writeHead(range ? 206 : 200, range ? { ...headers, "content-range": `bytes ${start}-${end}/${size}` } : headers);
-    if (request.method === "HEAD") return void response.end();
-    createReadStream(path, { start, end }).pipe(response);
+    if (name === "") response.writeHead(200, { ...isolation, "content-type": "text/html" }).end(PAGE);
+    else if (!path || !existsSync(path) || !statSync(path).isFile()) response.writeHead(404, isolation).end();
+    else sendFile(path, request, response, isolation);
   });
   return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
+}
+
+function sendFile(
+  path: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  isolation: OutgoingHttpHeaders,
+): void {
+  const { size } = statSync(path);
+  const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
+  const start = range ? Number(range[1]) : 0;
+  const end = range?.[2] ? Math.min(Number(range[2]), size - 1) : size - 1;
+  const type = TYPES[extname(path)] ?? "application/octet-stream";
+  const headers = { ...isolation, "content-type": type, "content-length": end - start + 1, "accept-ranges": "bytes" };
+  const ranged = { ...headers, "content-range": `bytes ${start}-${end}/${size}` };
+  response.writeHead(range ? 206 : 200, range ? ranged : headers);
+  if (request.method === "HEAD") response.end();
+  else createReadStream(path, { start, end }).pipe(response);
 }

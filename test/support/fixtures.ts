@@ -15,7 +15,9 @@ export function fixturePath(name: string): string {
 }
 
 /** All tensors of a fixture as float32, and its metadata. */
-export async function readGolden(name: string): Promise<{ tensors: Map<string, Golden>; metadata: Readonly<Record<string, string>> }> {
+export async function readGolden(
+  name: string,
+): Promise<{ tensors: Map<string, Golden>; metadata: Readonly<Record<string, string>> }> {
   const file = basename(name);
   const source = memorySource({ [file]: new Uint8Array(await readFile(fixturePath(name))) });
   const reader = await openSafetensors(await source.open(file));

@@ -122,7 +122,8 @@ export function runOp<I extends Tensors, O extends Tensors, Options>(
     for (const [name, output] of Object.entries(outputs)) {
       if (!output) continue;
       result.outputs[name] = Array.from(output.readNow());
-      if (!withGradients || !op.definition.gradient || output.dtype !== "f32" || opCase.unused?.includes(name)) continue;
+      if (!withGradients || !op.definition.gradient || output.dtype !== "f32" || opCase.unused?.includes(name))
+        continue;
       tape.seed(output, tensorFrom(backend, seedFor(name, output.size), output.shape));
     }
     if (!withGradients || !op.definition.gradient) return;
@@ -130,7 +131,7 @@ export function runOp<I extends Tensors, O extends Tensors, Options>(
     for (const name of op.definition.gradient.of) {
       const input = inputs[name];
       const grad = input && tape.gradOf(input);
-      if (input) result.grads[name] = grad ? Array.from(grad.readNow()) : new Array<number>(input.size).fill(0);
+      if (input) result.grads[name] = grad ? Array.from(grad.readNow()) : Array.from({ length: input.size }, () => 0);
     }
   });
   return result;

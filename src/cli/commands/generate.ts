@@ -13,7 +13,7 @@ import { loadModel } from "../load-model.ts";
 import { peakMemoryBytes } from "../memory.ts";
 import type { LoadFlags } from "../options.ts";
 import * as options from "../options.ts";
-import { bold, createBreather, logDim, print, printable, printJson } from "../output.ts";
+import { bold, logDim, print, printable, printJson } from "../output.ts";
 import { readVersion } from "../version.ts";
 
 interface GenerateFlags extends LoadFlags {
@@ -132,12 +132,10 @@ async function stream(
   const isTerminal = process.stdout.isTTY;
   const isStreaming = !flags.json;
   if (isStreaming && isTerminal) await print(bold(printable(prompt)));
-  const breathe = createBreather();
   const tokens = mamba.generate(prompt, generating);
   let next = await tokens.next();
   for (; !next.done; next = await tokens.next()) {
     if (isStreaming) await print(isTerminal ? printable(next.value.text) : next.value.text);
-    await breathe();
   }
   if (isStreaming && !next.value.text.endsWith("\n")) await print("\n");
   return next.value;

@@ -62,7 +62,9 @@ describe.each([
     );
     const tokens = randomTokens(20);
     const state = model.initialState();
-    const steps = tokens.flatMap((token) => Array.from(model.step(tensorFrom(model.backend, [token], [1, 1], "i32"), state).readNow()));
+    const steps = tokens.flatMap((token) =>
+      Array.from(model.step(tensorFrom(model.backend, [token], [1, 1], "i32"), state).readNow()),
+    );
     expect(steps).toEqual(run(model, [tokens]).logits[0]);
   });
 
