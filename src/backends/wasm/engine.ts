@@ -129,7 +129,7 @@ export class WasmEngine {
   writeCommand(address: number, kernel: number, args: readonly number[]): void {
     if (args.length >= COMMAND_BYTES >> 2)
       throw new BackendError(`wasm: a kernel takes at most ${(COMMAND_BYTES >> 2) - 1} arguments.`);
-    const at = address >> 2;
+    const at = address / 4; // not >> 2: addresses reach beyond 2 GiB
     this.#i32[at] = kernel;
     for (let i = 0; i < args.length; i++) this.#i32[at + 1 + i] = args[i]!;
   }
