@@ -4,11 +4,11 @@ import { reference as backend, wasmBackend } from "../support/backends.ts";
 import { BackendError, ShapeError } from "../../src/core/errors.ts";
 import { add } from "../../src/ops/add/index.ts";
 import { siluGate } from "../../src/ops/silu-gate/index.ts";
-import { Parameter } from "./parameter.ts";
-import { keep, scope } from "./scope.ts";
-import { Tape } from "./tape.ts";
-import type { Tensor } from "./tensor.ts";
-import { tensorFrom, zeros } from "./tensor.ts";
+import { Parameter } from "../../src/tensor/parameter.ts";
+import { keep, scope } from "../../src/tensor/scope.ts";
+import { Tape } from "../../src/tensor/tape.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import { tensorFrom, zeros } from "../../src/tensor/tensor.ts";
 
 const counted = (shape: number[]): Tensor =>
   tensorFrom(
