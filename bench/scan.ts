@@ -1,6 +1,6 @@
-// Times the selective scan's kernels, forward and backward, and one decoding step. Prints JSON: npx tsx bench/scan.ts [seconds]
+// Times the selective scan's kernels, forward and backward, and one decoding step.
+// npx tsx bench/scan.ts [--seconds 4: for each of two builds with 1 and 2 threads] [--out bench/results/scan.json]
 // Cases take turns round by round, so that a disturbance of the machine meets all of them alike.
-import { cpus } from "node:os";
 import type { WasmBuild } from "../src/backends/wasm/index.ts";
 import { WasmBackend } from "../src/backends/wasm/index.ts";
 import { createRandom } from "../src/core/random.ts";
@@ -8,9 +8,17 @@ import type { ScanInputs } from "../src/ops/selective-scan/index.ts";
 import { selectiveScan } from "../src/ops/selective-scan/index.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { emptyTensor, tensorFrom, zeros } from "../src/tensor/tensor.ts";
+import {
+  describeEnvironment,
+  describeMachineLine,
+  markdownTable,
+  readFlags,
+  runScript,
+  wholeFlag,
+  writeJson,
+} from "./support.ts";
 
 const SEED = 1;
-const seconds = Number(process.argv[2] ?? 4);
 const { definition } = selectiveScan;
 const forward = definition.kernels.wasm!;
 const backward = definition.gradient!.kernels.wasm!;
@@ -90,7 +98,7 @@ function decodeCase(backend: WasmBackend): Case {
   return { name: "decode dInner=1536 dState=16, whole step", units: 1, runs: 100, times: [], body: () => plan.run() };
 }
 
-function measure(cases: readonly Case[]): void {
+function measure(cases: readonly Case[], seconds: number): void {
   const end = performance.now() + seconds * 1000;
   const warm = performance.now() + Math.min(1500, seconds * 300);
   while (performance.now() < end)
@@ -101,7 +109,17 @@ function measure(cases: readonly Case[]): void {
     }
 }
 
-function summarise({ name, times }: Case): Record<string, string | number> {
+interface CaseSummary {
+  readonly name: string;
+  readonly unit: string;
+  readonly median: number;
+  readonly minimum: number;
+  readonly quartile1: number;
+  readonly quartile3: number;
+  readonly runs: number;
+}
+
+function summarizeCase({ name, times }: Case): CaseSummary {
   times.sort((a, b) => a - b);
   const quantile = (q: number): number => Math.round(times[Math.floor(q * (times.length - 1))] * 100) / 100;
   return {
@@ -115,25 +133,36 @@ function summarise({ name, times }: Case): Record<string, string | number> {
   };
 }
 
-const results = [];
-for (const build of ["relaxed", "simd"] as WasmBuild[])
-  for (const threads of [1, 2]) {
-    const backend = await WasmBackend.create({ build, threads });
-    const cases = [...makeCases(backend, 512, 1536, 16), ...makeCases(backend, 512, 256, 64), decodeCase(backend)];
-    measure(cases);
-    const summaries = cases.map(summarise);
-    const ratio = Number(summaries[2].minimum) / Number(summaries[0].minimum);
-    results.push({ build, threads, backwardOverForward: Math.round(ratio * 100) / 100, cases: summaries });
-    backend.dispose();
-  }
-const machine = {
-  cpu: cpus()[0].model,
-  cores: cpus().length,
-  node: process.version,
-  v8: process.versions.v8,
-  platform: process.platform,
-  arch: process.arch,
-};
-console.log(
-  JSON.stringify({ what: "selectiveScan, nanoseconds a (channel, step)", seed: SEED, machine, results }, undefined, 1),
-);
+await runScript(async () => {
+  const flags = readFlags({
+    seconds: { type: "string", default: "4" },
+    out: { type: "string", default: "bench/results/scan.json" },
+  });
+  const seconds = wholeFlag(flags.seconds, "--seconds");
+  const results: { build: string; threads: number; backwardOverForward: number; cases: CaseSummary[] }[] = [];
+  for (const build of ["relaxed", "simd"] as WasmBuild[])
+    for (const threads of [1, 2]) {
+      const backend = await WasmBackend.create({ build, threads });
+      const cases = [...makeCases(backend, 512, 1536, 16), ...makeCases(backend, 512, 256, 64), decodeCase(backend)];
+      measure(cases, seconds);
+      const summaries = cases.map(summarizeCase);
+      const ratio = summaries[2].minimum / summaries[0].minimum;
+      results.push({ build, threads, backwardOverForward: Math.round(ratio * 100) / 100, cases: summaries });
+      backend.dispose();
+    }
+  const environment = describeEnvironment();
+  writeJson(flags.out, { what: "selectiveScan, nanoseconds a (channel, step)", seed: SEED, ...environment, results });
+  console.log(
+    markdownTable(
+      ["ns: median (minimum)", ...results.map(({ build, threads }) => `${build}, ${threads} threads`)],
+      [
+        ...results[0].cases.map(({ name }, i) => [
+          name,
+          ...results.map(({ cases }) => `${cases[i].median} (${cases[i].minimum})`),
+        ]),
+        ["backward over forward, dState 16, minima", ...results.map(({ backwardOverForward }) => backwardOverForward)],
+      ],
+    ),
+  );
+  console.log(`\n${describeMachineLine(environment)}`);
+});

@@ -3,20 +3,22 @@ import type { Backend } from "./backends/backend.ts";
 import type { Device } from "./backends/index.ts";
 import { openDevice } from "./backends/index.ts";
 import { createRandom } from "./core/random.ts";
-import { DataError } from "./core/errors.ts";
+import { CheckpointError, DataError } from "./core/errors.ts";
+import { formatShape, isSameShape } from "./core/shape.ts";
 import type { EvaluateOptions, Evaluation } from "./train/evaluate.ts";
 import { evaluate } from "./train/evaluate.ts";
 import type { GeneratedToken, GenerateOptions, GenerationResult } from "./generate/generate.ts";
 import { complete, generate } from "./generate/generate.ts";
 import type { DownloadProgress, FileSource } from "./io/index.ts";
-import { encodeSafetensors, memorySource, openSafetensors, openSource } from "./io/index.ts";
+import { memoryFile } from "./io/file-source.ts";
+import { encodeSafetensors, openSafetensors, openSource } from "./io/index.ts";
 import type { SaveOptions, WeightDType } from "./models/mamba/checkpoint.ts";
-import { loadMamba, saveMamba } from "./models/mamba/checkpoint.ts";
+import { loadMamba, loadMambaConfig, saveMamba } from "./models/mamba/checkpoint.ts";
 import type { MambaConfig, MambaOptions } from "./models/mamba/config.ts";
 import { mambaConfig } from "./models/mamba/config.ts";
 import { initializeMamba } from "./models/mamba/init.ts";
 import { MambaModel } from "./models/mamba/model.ts";
-import { MambaState } from "./models/mamba/state.ts";
+import { layerStateShapes, MambaState } from "./models/mamba/state.ts";
 import type { ForwardResult } from "./nn/language-model.ts";
 import { keep } from "./tensor/scope.ts";
 import type { Tensor } from "./tensor/tensor.ts";
@@ -88,20 +90,13 @@ export class Mamba {
         ? nameOrFolder
         : await openSource(nameOrFolder ?? (await defaultModelFolder()), sourceOptions);
     const dtype = options.dtype ?? "f32";
+    // The tokenizer first: what is wrong with it shows at once, and the garbage of parsing it is gone before the weights come.
+    const tokenizer = await openTokenizer(source);
     const loading = { backend, dtype, trainable: options.trainable ?? false };
     const model = await loadMamba(
       source,
       options.onProgress ? { ...loading, onProgress: options.onProgress } : loading,
     );
-    const read = async (name: string): Promise<string | undefined> =>
-      (await source.has(name)) ? source.readText(name) : undefined;
-    const tokenizer = await loadTokenizer(read, model.config.vocabSize);
-    if (!tokenizer) {
-      model.dispose();
-      throw new DataError(
-        `${source.description}: there is no tokenizer.json, and a vocabulary of ${model.config.vocabSize} is not bytes. Put the model's tokenizer.json into the folder.`,
-      );
-    }
     return new Mamba(model, tokenizer, backend, dtype);
   }
 
@@ -196,10 +191,20 @@ export class Mamba {
     );
   }
 
-  /** A state from {@link saveState}'s bytes. `where` names their file in errors. Throws CheckpointError. */
+  /** A state from {@link saveState}'s bytes. `where`, any text, names them in errors. Throws CheckpointError. */
   async loadState(bytes: Uint8Array, where = "state"): Promise<MambaState> {
-    const file = await memorySource({ [where]: bytes }).open(where);
-    const reader = await openSafetensors(file);
+    const reader = await openSafetensors(memoryFile(where, bytes));
+    // All shapes before the first tensor is made, so that a refused file leaves no memory behind.
+    const { conv, ssm } = layerStateShapes(this.config, reader.tensors.get("layers.0.ssm")?.shape[0] ?? 1);
+    const shapes = new Map<string, readonly number[]>();
+    for (let i = 0; i < this.config.nLayer; i++) shapes.set(`layers.${i}.conv`, conv).set(`layers.${i}.ssm`, ssm);
+    for (const name of new Set([...shapes.keys(), ...reader.tensors.keys()])) {
+      const [expected, got] = [shapes.get(name), reader.tensors.get(name)?.shape];
+      if (!expected || !got || !isSameShape(expected, got))
+        throw new CheckpointError(
+          `${where}: ${name} must be ${expected ? formatShape(expected) : "absent"} for this model, got ${got ? formatShape(got) : "nothing"}. Was the state saved by another model?`,
+        );
+    }
     const read = async (name: string): Promise<{ shape: readonly number[]; data: Float32Array } | undefined> => {
       const info = reader.tensors.get(name);
       if (!info) return undefined;
@@ -255,4 +260,15 @@ function threadOptions({ threads }: DeviceOptions): { threads?: number } {
 async function defaultModelFolder(): Promise<string> {
   const { fileURLToPath } = await import("node:url");
   return fileURLToPath(new URL("../assets/default-model", import.meta.url));
+}
+
+async function openTokenizer(source: FileSource): Promise<Tokenizer> {
+  const { vocabSize } = await loadMambaConfig(source);
+  const read = async (name: string): Promise<string | undefined> =>
+    (await source.has(name)) ? source.readText(name) : undefined;
+  const tokenizer = await loadTokenizer(read, vocabSize);
+  if (tokenizer) return tokenizer;
+  throw new DataError(
+    `${source.description}: there is no tokenizer.json, and a vocabulary of ${vocabSize} is not bytes. Put the model's tokenizer.json into the folder.`,
+  );
 }

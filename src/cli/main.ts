@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 // The command `mamba`: runs the command line and sets the exit code; Node ends when all output is written.
+// oxlint-disable-next-line import/no-unassigned-import -- it acts by being loaded, first of all
+import "./small-heap.ts";
 import { watchOutput } from "./output.ts";
 import { runCommandLine } from "./program.ts";
 import { reportError } from "./report-error.ts";

@@ -23,6 +23,9 @@ const SERIAL = 1 << 30;
 /** Commands and scratch begin here; the module's own data lies between --memoryBase and this address. */
 const FIRST_FREE_ADDRESS = 2 * PAGE_BYTES;
 
+/** A worker of Node has a JavaScript heap of its own, which it hardly uses. */
+const WORKER_LIMITS = { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 16, stackSizeMb: 1 };
+
 /** A worker's whole program: it instantiates the same module over the same memory and never comes back from work(). */
 const WORKER_SOURCE = `
 const start = ({ module, memory, kernels, scratch, threads }) => {
@@ -166,7 +169,7 @@ function defaultThreads(): number {
 function startWorker(): WorkerHandle {
   const threads = globalThis.process?.getBuiltinModule?.("node:worker_threads");
   if (threads) {
-    const worker = new threads.Worker(WORKER_SOURCE, { eval: true });
+    const worker = new threads.Worker(WORKER_SOURCE, { eval: true, resourceLimits: WORKER_LIMITS });
     worker.unref();
     return worker;
   }

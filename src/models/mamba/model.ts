@@ -103,6 +103,8 @@ export class MambaModel extends Module implements LanguageModel<MambaState> {
       const before = hidden;
       const run = (): { y: Tensor; state: LayerState } => layer.forward(before, state.layers[i], context);
       const result = currentTape() ? run() : scope(run);
+      // Else one a layer would lie there until the end.
+      if (!currentTape()) before.dispose();
       hidden = result.y;
       layers.push(result.state);
     }
