@@ -203,3 +203,29 @@ it("has gradients that do not depend on the number of threads", async () => {
   );
   expect(gradients[1]).toEqual(gradients[0]);
 });
+
+it("trains without ever holding [batch, length, dInner, dState]", async () => {
+  const backend = await wasmBackend("simd", 2);
+  const [length, dInner, dState] = [4096, 128, 32];
+  scope(() => {
+    const make = (shape: number[], value: number): Tensor => {
+      const tensor = tensorFrom(backend, new Float32Array(shape.reduce((a, b) => a * b)).fill(value), shape);
+      tensor.requiresGrad = true;
+      return tensor;
+    };
+    const x = make([1, length, dInner], 0.5);
+    const dtRaw = make([1, length, dInner], 0.1);
+    const [B, C] = [make([1, length, dState], 0.2), make([1, length, dState], 0.3)];
+    const A = make([dInner, dState], -1);
+    const before = backend.memory().liveBytes;
+    const tape = new Tape();
+    const { y } = tape.record(() => selectiveScan({ x, dtRaw, A, B, C }, {}));
+    tape.backward(y, x);
+    // y, its gradient and those of x and dtRaw; the chunk starts; B's and C's gradients, and at most 16 partial sums of each.
+    const activation = 4 * length * dInner;
+    const states = activation * dState;
+    const { peakBytes } = backend.memory();
+    expect(peakBytes - before).toBeLessThan(4 * activation + states / 64 + 17 * 4 * length * 2 * dState + 2 ** 19);
+    expect(peakBytes - before).toBeLessThan(states / 2);
+  });
+});
