@@ -27,6 +27,7 @@ import { createByteTokenizer } from "./tokenizers/bytes.ts";
 import { loadTokenizer } from "./tokenizers/load.ts";
 import type { Tokenizer } from "./tokenizers/tokenizer.ts";
 
+/** Where to compute. */
 export interface DeviceOptions {
   /** auto (default), wasm or reference. */
   device?: Device;
@@ -34,6 +35,7 @@ export interface DeviceOptions {
   threads?: number;
 }
 
+/** How to load a checkpoint: onto which device, in which format, from which revision. */
 export interface LoadModelOptions extends DeviceOptions {
   /** f32 (default), or int8: a quarter of the memory, about twice the speed of decoding, no training. */
   dtype?: WeightDType;
@@ -51,6 +53,7 @@ export interface LoadModelOptions extends DeviceOptions {
   onProgress?: (share: number) => void;
 }
 
+/** How to make a new model: its device, tokenizer and seed. */
 export interface CreateModelOptions extends DeviceOptions {
   /** Default: bytes. */
   tokenizer?: Tokenizer;
@@ -61,6 +64,10 @@ export interface CreateModelOptions extends DeviceOptions {
 /** Token ids of one sequence, or of several of one length. */
 export type TokenIds = ArrayLike<number> | readonly ArrayLike<number>[];
 
+/**
+ * A Mamba language model, its tokenizer and its device (Gu & Dao 2023, arXiv 2312.00752). Make one with {@link Mamba.load}
+ * or {@link Mamba.create}; give its memory back with {@link Mamba.dispose} or `using`.
+ */
 export class Mamba {
   readonly model: MambaModel;
   readonly tokenizer: Tokenizer;

@@ -1,5 +1,5 @@
 // causalConv1d, backward: gradPre = gradY silu'(pre), gradX[s] += weight[k] gradPre[s + width - 1 - k], and the sums for
-// weight and bias. Source: MATH.md A3. Sequences without document starts and with four taps go through tiles of CHUNK steps.
+// weight and bias. Source: Dao-AILab/causal-conv1d. Sequences without document starts and with four taps go through tiles of CHUNK steps.
 import { rowOf } from "./add";
 import { inputRow, load4, seenAt, store4, TAPS, transposeWeights } from "./conv";
 import { fma, sigmoid } from "./math";

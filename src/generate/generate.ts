@@ -8,6 +8,7 @@ import { createSampler } from "./sampling.ts";
 import { DecodeSession } from "./session.ts";
 import { StopMatcher } from "./stop.ts";
 
+/** How to generate: limits, stops and a state, beside how to choose each token ({@link SamplingOptions}). */
 export interface GenerateOptions<State extends ModelState = ModelState> extends SamplingOptions {
   /** New tokens at most; default 256. Infinity is allowed: memory does not grow. */
   maxTokens?: number;
@@ -27,6 +28,7 @@ export interface GenerateOptions<State extends ModelState = ModelState> extends 
   onState?(state: State): void | Promise<void>;
 }
 
+/** One token as it comes. */
 export interface GeneratedToken {
   /** Which prompt it belongs to. */
   readonly index: number;
@@ -35,8 +37,10 @@ export interface GeneratedToken {
   readonly text: string;
 }
 
+/** Why a text ended: maxTokens, a stop text or token, the end of text, or the signal. */
 export type StopReason = "length" | "stop" | "endOfText" | "aborted";
 
+/** What one prompt gave. */
 export interface GenerationResult {
   /** The new text, without the prompt. */
   readonly text: string;

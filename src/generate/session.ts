@@ -10,6 +10,7 @@ import { emptyTensor, tensorFrom } from "../tensor/tensor.ts";
 /** Tokens a prefill call: large enough for the products, small enough that memory stays flat. */
 const PREFILL_CHUNK = 256;
 
+/** A model at work on a batch of sequences: {@link prefill} a prompt, then {@link step} token by token. */
 export class DecodeSession<State extends ModelState> {
   readonly #model: LanguageModel<State>;
   readonly #tokens: Tensor;

@@ -1,5 +1,6 @@
 // StopMatcher: finds stop strings in a stream of text, and never lets a part of one out too early.
 
+/** Takes a stream piece by piece and says what may be shown. */
 export class StopMatcher {
   readonly #stops: readonly string[];
   #held = "";

@@ -23,6 +23,7 @@ export interface NamedArray {
   readonly data: Float32Array;
 }
 
+/** How a model runs over tokens. */
 export interface ForwardOptions {
   /** Which positions get logits: all, or only the last of each sequence (prefill). Default "all". */
   logits?: "all" | "last";
@@ -34,6 +35,7 @@ export interface ForwardOptions {
   checked?: boolean;
 }
 
+/** Logits and the state after the last token. */
 export interface ForwardResult<State extends ModelState> {
   /** `[batch, length, vocabSize]`, or `[batch, 1, vocabSize]` for logits "last". Not normalised. */
   readonly logits: Tensor;
@@ -41,6 +43,7 @@ export interface ForwardResult<State extends ModelState> {
   readonly state: State;
 }
 
+/** A model of tokens with a state of its own: Mamba, and whatever is to be compared with it. */
 export interface LanguageModel<State extends ModelState = ModelState> {
   readonly backend: Backend;
   readonly config: { readonly vocabSize: number; readonly eosTokenId: number | undefined };

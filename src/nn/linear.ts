@@ -4,6 +4,7 @@ import { Parameter } from "../tensor/parameter.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Module } from "./module.ts";
 
+/** Options of {@link Linear}. */
 export interface LinearOptions {
   /** Whether it has a bias; default false. */
   bias?: boolean;

@@ -4,6 +4,7 @@ import { Parameter } from "../tensor/parameter.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Module } from "./module.ts";
 
+/** Options of {@link RmsNorm}. */
 export interface RmsNormOptions {
   /** Added to the mean square; default 1e-5, the official Mamba's. */
   eps?: number;

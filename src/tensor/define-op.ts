@@ -20,6 +20,7 @@ export interface TensorSpec {
   readonly dtype?: DType;
 }
 
+/** What a forward kernel is given. */
 export interface ForwardCall<I, O, Options> {
   readonly inputs: I;
   readonly outputs: O;
@@ -28,6 +29,7 @@ export interface ForwardCall<I, O, Options> {
   readonly options: Options;
 }
 
+/** What a backward kernel is given. */
 export interface BackwardCall<I, O, Options> {
   readonly inputs: I;
   readonly outputs: O;
@@ -44,6 +46,7 @@ type Kernels<Call> = {
   readonly wasm?: (call: Call, backend: WasmBackend) => void;
 };
 
+/** An op, stated once: name, shape rule, kernels by device, gradient. */
 export interface OpDefinition<I extends Tensors, O extends Tensors, Options> {
   readonly name: string;
   /** Checks the inputs, throws the op's ShapeErrors, and says what the outputs look like. */
@@ -67,6 +70,7 @@ export interface Op<I extends Tensors, O extends Tensors, Options> {
   readonly definition: OpDefinition<I, O, Options>;
 }
 
+/** Makes an op callable: checks, allocates, runs the device's kernel, and tells the tape. */
 export function defineOp<I extends Tensors, O extends Tensors, Options = Record<string, never>>(
   definition: OpDefinition<I, O, Options>,
 ): Op<I, O, Options> {

@@ -6,13 +6,15 @@ import { keep } from "./scope.ts";
 import type { Tensor } from "./tensor.ts";
 import { zeros } from "./tensor.ts";
 
+/** What training and packing may do to a parameter. */
 export interface ParameterOptions {
-  /** Whether AdamW's weight decay applies; not to A_log, D, biases and norms (MATH.md A2). Default true. */
+  /** Whether AdamW's weight decay applies; not to A_log, D, biases and norms. Default true. */
   decays?: boolean;
   /** Whether it is only used in products and look-ups of rows, so that it may be packed or quantised. Default false. */
   isPackable?: boolean;
 }
 
+/** A weight that training changes: its value, its gradient, and a version that rises with each change. */
 export class Parameter {
   readonly shape: Shape;
   readonly decays: boolean;

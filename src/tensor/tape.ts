@@ -20,6 +20,10 @@ export function currentTape(): Tape | undefined {
   return recording;
 }
 
+/**
+ * Reverse-mode differentiation: `tape.record(() => loss = ...)`, then `tape.backward(loss)`. Gradients of parameters add up
+ * in `Parameter.grad`; those of other leaves are asked for with {@link Tape.gradOf}. One tape serves one computation.
+ */
 export class Tape {
   readonly #nodes: TapeNode[] = [];
   readonly #grads = new Map<Tensor, Tensor>();

@@ -23,6 +23,10 @@ interface TensorParts {
   base?: Tensor;
 }
 
+/**
+ * Numbers on a device under a shape, row-major, the last axis contiguous. Immutable in shape; ops make new tensors and
+ * never consume their arguments. Its memory is given back by {@link scope}, `using`, or {@link Tensor.dispose}.
+ */
 export class Tensor {
   readonly backend: Backend;
   readonly shape: Shape;

@@ -7,6 +7,7 @@ import { scope } from "../tensor/scope.ts";
 import { tensorFrom } from "../tensor/tensor.ts";
 import { pause } from "../core/pause.ts";
 
+/** How a text is cut and scored. */
 export interface EvaluateOptions {
   /** Bytes of the text (UTF-8) that the tokens came from, all of them. */
   readonly bytes: number;
@@ -21,6 +22,7 @@ export interface EvaluateOptions {
   readonly onProgress?: ((progress: EvaluateProgress) => void) | undefined;
 }
 
+/** How far an evaluation is. */
 export interface EvaluateProgress {
   readonly predictions: number;
   /** Predictions in all. */
@@ -29,6 +31,7 @@ export interface EvaluateProgress {
   readonly nll: number;
 }
 
+/** How well a model predicts a text. */
 export interface Evaluation {
   /** Tokens of the text. */
   readonly tokens: number;

@@ -10,6 +10,7 @@ import { keep } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { zeros } from "../tensor/tensor.ts";
 
+/** AdamW's recipe (the paper's: beta 0.9 and 0.95, decay 0.1, clip 1). */
 export interface AdamWOptions {
   /** Share of a weight that decays per step, times the learning rate; where `parameter.decays`. Default 0.1. */
   readonly weightDecay?: number | undefined;

@@ -20,6 +20,7 @@ export interface EvaluationData {
 /** Reads a state's arrays by name; see `loadState`. */
 export type ReadArray = (name: string) => Promise<{ shape: readonly number[]; data: Float32Array } | undefined>;
 
+/** A training run: model, data, recipe, and where it is kept. */
 export interface TrainOptions<S extends ModelState> extends AdamWOptions {
   /** With plain float32 weights (`trainable: true`), initialised or loaded. */
   readonly model: LanguageModel<S>;
@@ -68,12 +69,14 @@ export interface TrainOptions<S extends ModelState> extends AdamWOptions {
   readonly onProgress?: ((progress: TrainProgress) => void) | undefined;
 }
 
+/** An evaluation during training. */
 export interface EvaluationResult {
   /** Nats per prediction. */
   readonly loss: number;
   readonly bitsPerByte: number;
 }
 
+/** Told after each step, and after an evaluation. */
 export interface TrainProgress {
   readonly step: number;
   readonly steps: number;
@@ -90,6 +93,7 @@ export interface TrainProgress {
   readonly evaluation?: EvaluationResult;
 }
 
+/** How a run ended. */
 export interface TrainResult {
   readonly step: number;
   readonly tokens: number;
@@ -103,6 +107,7 @@ export interface TrainResult {
   readonly stopped: boolean;
 }
 
+/** The lowest evaluation loss so far, and when. */
 export interface BestEvaluation extends EvaluationResult {
   readonly step: number;
 }

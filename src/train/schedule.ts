@@ -1,10 +1,11 @@
 // The learning rate of each step: linear warm-up, then constant, or a cosine down to a floor.
-// Source: MATH.md A2 (recipe of Gu & Dao 2023, E.2); cosine after Loshchilov & Hutter 2017, eq. 5, one cycle.
+// Source: the recipe of Gu & Dao 2023, E.2; cosine after Loshchilov & Hutter 2017, eq. 5, one cycle.
 import { ConfigError } from "../core/errors.ts";
 
 /** Shapes of the learning rate over a run. */
 export type Schedule = "constant" | "cosine";
 
+/** The learning rate over the steps. */
 export interface ScheduleOptions {
   readonly schedule: Schedule;
   /** The highest rate, reached at the end of the warm-up. */

@@ -7,6 +7,7 @@ export interface ReferenceStorage extends Storage {
   readonly data: Float64Array | Int32Array | Int8Array;
 }
 
+/** Plain loops in float64: slow, readable, the specification. */
 export class ReferenceBackend implements Backend {
   readonly name = "reference" as const;
   readonly threads = 1;

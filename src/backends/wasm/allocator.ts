@@ -3,6 +3,7 @@
 /** Every block begins at a multiple of this many bytes (a cache line). */
 export const ALIGNMENT = 64;
 
+/** Hands out addresses; see the file's first line. Throws RangeError for what is freed twice. */
 export class Allocator {
   /** Free blocks by ascending address: starts[i] and sizes[i]. */
   readonly #starts: number[] = [];

@@ -4,6 +4,7 @@ import { BackendError } from "../../core/errors.ts";
 /** simd: baseline SIMD. relaxed: with relaxed SIMD (fused multiply-add, 8-bit dot products), where the engine has it. */
 export type WasmBuild = "simd" | "relaxed";
 
+/** How many threads, and which build of the kernels. */
 export interface EngineOptions {
   /** Threads that share a kernel's work; default: the cores of this machine, 8 at the most. */
   threads?: number;
@@ -50,6 +51,7 @@ interface WorkerHandle {
   terminate(): unknown;
 }
 
+/** Module, memory and threads; knows kernels by name, and nothing of tensors. */
 export class WasmEngine {
   readonly build: WasmBuild;
   readonly threads: number;

@@ -31,6 +31,7 @@ export function floatBits(value: number): number {
   return bits.getInt32(0);
 }
 
+/** Tensors in one shared WASM memory, at most 4 GiB, and kernels over it. */
 export class WasmBackend implements Backend {
   readonly name = "wasm" as const;
   readonly threads: number;

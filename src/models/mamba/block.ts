@@ -1,5 +1,5 @@
 // The Mamba-1 block: projections, causal convolution, selective scan and gate, around a residual connection.
-// Source: Gu & Dao 2023, figure 3; MATH.md A1 (state-spaces/mamba, modules/mamba_simple.py).
+// Source: Gu & Dao 2023, figure 3 (state-spaces/mamba, modules/mamba_simple.py).
 import { Linear } from "../../nn/linear.ts";
 import { Module } from "../../nn/module.ts";
 import { RmsNorm } from "../../nn/rms-norm.ts";

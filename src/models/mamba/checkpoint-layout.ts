@@ -1,5 +1,5 @@
 // How a checkpoint of Mamba-1 names, shapes and describes its tensors. Names are translated here and nowhere else.
-// Source: MATH.md A5; transformers' models/mamba/modeling_mamba.py; state-spaces/mamba, models/mixer_seq_simple.py.
+// Source: transformers' models/mamba/modeling_mamba.py; state-spaces/mamba, models/mixer_seq_simple.py.
 import { CheckpointError } from "../../core/errors.ts";
 import type { Shape } from "../../core/shape.ts";
 import { formatShape, isSameShape } from "../../core/shape.ts";

@@ -1,5 +1,5 @@
 // Checkpoints of Mamba-1: loads the Hugging Face and the state-spaces layouts onto a device, writes the Hugging Face layout.
-// Source: MATH.md A5. What a file calls its tensors: checkpoint-layout.ts.
+// Source: state-spaces/mamba. What a file calls its tensors: checkpoint-layout.ts.
 import type { Backend } from "../../backends/backend.ts";
 import { sizeOf } from "../../core/shape.ts";
 import type { FileSource, TensorInfo, TensorReader, TensorToWrite } from "../../io/index.ts";
@@ -26,6 +26,7 @@ export type { FloatDType } from "./checkpoint-layout.ts";
 /** How weights lie in memory: f32 (packed for products), or int8 (quantised by rows). */
 export type WeightDType = "f32" | "int8";
 
+/** Where to and how a checkpoint is loaded. */
 export interface LoadOptions {
   backend: Backend;
   /** Default f32. */
@@ -118,6 +119,7 @@ function plainTarget(backend: Backend, { shape }: Parameter): ReturnType<typeof 
   return { tensor, writeRows: (start, values) => backend.write(tensor.storage, values, start) };
 }
 
+/** What is written beside the weights, and their element type. */
 export interface SaveOptions {
   /** Element type in the file; default F32. */
   dtype?: FloatDType;
@@ -143,6 +145,7 @@ export async function saveMamba(
   await writeFolder(folder, model.config, tensors, { dtype, files });
 }
 
+/** Options of {@link convertMamba}. */
 export interface ConvertOptions {
   /** Element type in the file; default: that of the source where all its tensors have one, else F32. */
   dtype?: FloatDType | undefined;
@@ -152,6 +155,7 @@ export interface ConvertOptions {
   onProgress?: ((share: number) => void) | undefined;
 }
 
+/** What {@link convertMamba} wrote. */
 export interface Converted {
   readonly dtype: FloatDType;
   readonly tensors: number;

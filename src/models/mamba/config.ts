@@ -1,7 +1,7 @@
 // The configuration of a Mamba-1 language model, and its two dialects: Hugging Face's and state-spaces'.
 import { ConfigError } from "../../core/errors.ts";
 
-/** Sizes of a Mamba-1 language model (MATH.md A1). */
+/** Sizes of a Mamba-1 language model. */
 export interface MambaConfig {
   /** Width of the residual stream (D). */
   readonly dModel: number;

@@ -1,5 +1,5 @@
 // The official initialisation of a Mamba-1 language model.
-// Source: MATH.md A2 (state-spaces/mamba, modules/mamba_simple.py and models/mixer_seq_simple.py _init_weights).
+// Source: state-spaces/mamba, modules/mamba_simple.py and models/mixer_seq_simple.py _init_weights.
 import type { Backend } from "../../backends/backend.ts";
 import type { Random } from "../../core/random.ts";
 import { sizeOf } from "../../core/shape.ts";

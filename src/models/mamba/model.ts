@@ -1,5 +1,5 @@
 // The Mamba-1 language model: embedding, blocks, final norm, head.
-// Source: MATH.md A1 (state-spaces/mamba, models/mixer_seq_simple.py).
+// Source: state-spaces/mamba, models/mixer_seq_simple.py.
 import type { Backend } from "../../backends/backend.ts";
 import { ShapeError } from "../../core/errors.ts";
 import { formatShape } from "../../core/shape.ts";

@@ -23,7 +23,7 @@ export interface AdamWOptions {
   readonly step: number;
   /** Default 0.9. */
   readonly beta1?: number;
-  /** Default 0.95, the Mamba recipe's (MATH.md A2); PyTorch's own is 0.999. */
+  /** Default 0.95, the Mamba recipe's; PyTorch's own is 0.999. */
   readonly beta2?: number;
   /** Default 1e-8. */
   readonly eps?: number;

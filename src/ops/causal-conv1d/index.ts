@@ -1,5 +1,5 @@
 // causalConv1d: depthwise causal convolution over time, with SiLU: the short memory in front of the selective scan.
-// Source: Dao-AILab/causal-conv1d; MATH.md A1 step 2, A3.
+// Source: Dao-AILab/causal-conv1d.
 import { ShapeError } from "../../core/errors.ts";
 import { formatShape, isSameShape } from "../../core/shape.ts";
 import { defineOp } from "../../tensor/define-op.ts";

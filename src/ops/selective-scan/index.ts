@@ -1,5 +1,5 @@
 // selectiveScan: the recurrence whose step, input and output matrices depend on the token; with its step's softplus, skip and gate.
-// Source: Gu & Dao 2023, Alg. 2, eq. 2; MATH.md A1, A3.
+// Source: Gu & Dao 2023, Alg. 2, eq. 2.
 import { ShapeError } from "../../core/errors.ts";
 import { formatShape, isSameShape } from "../../core/shape.ts";
 import { defineOp } from "../../tensor/define-op.ts";

@@ -1,4 +1,4 @@
-// Sizes of the published Mamba-1 models. Source: MATH.md A5 (state-spaces/mamba-130m to mamba-2.8b).
+// Sizes of the published Mamba-1 models. Source: state-spaces/mamba-130m to mamba-2.8b.
 import type { MambaConfig, MambaOptions } from "../../../models/mamba/config.ts";
 import { mambaConfig } from "../../../models/mamba/config.ts";
 
