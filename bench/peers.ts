@@ -148,7 +148,7 @@ interface Ratio {
   readonly ratio: Summary;
 }
 
-/** Of what the issue asks for. `longest` is the prompt whose prefill is compared. */
+/** The bars. `longest` is the prompt whose prefill is compared. */
 function makeRatios(engines: readonly Engine[], longest: number): Ratio[] {
   const runsOf = (name: string): readonly Run[] => engines.find((engine) => engine.name === name)?.runs ?? [];
   const int8 = runsOf("ours int8");

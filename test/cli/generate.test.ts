@@ -39,7 +39,7 @@ afterAll(async () => {
 const generate = (...args: string[]): string[] => ["generate", "--model", model, "--threads", "1", ...args];
 
 describe("mamba generate", () => {
-  it("prints the JSON of the issue, with the library's greedy tokens", async () => {
+  it("prints the documented JSON, with the library's greedy tokens", async () => {
     const expected = await mamba.complete(PROMPT, { temperature: 0, maxTokens: 12 });
     const result = await runJson<Generated>(generate("--prompt", PROMPT, ...GREEDY));
     expect(Object.keys(result)).toEqual([
@@ -122,7 +122,7 @@ describe("mamba generate", () => {
 });
 
 describe("mamba eval", () => {
-  it("prints the JSON of the issue, with the library's numbers", async () => {
+  it("prints the documented JSON, with the library's numbers", async () => {
     const text = "\uFEFFIt was a dark and stormy night – quite so.\r\n".repeat(8);
     const file = join(folder, "text.txt");
     await writeFile(file, text);

@@ -95,7 +95,7 @@ for (const { name, open, tolerance } of DEVICES)
       const labels = Array.from(ids.data, (_, i) => ((i + 1) % length === 0 ? -100 : ids.data[i + 1]));
       const result = lossAndGradients(model, backend, ids, labels);
       expect(batch).toBe(2);
-      // transformers computed in float32: 1e-4 is the bar on every device.
+      // transformers computed in float32: that allows 1e-4 on every device.
       expectClose("logits", result.logits, tensors.get("logits")!.data, 1e-4);
       expectClose("loss", [result.loss], [expected.loss], 1e-4);
       for (const [key, norm] of Object.entries(expected.grad_norms))
