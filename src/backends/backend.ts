@@ -36,6 +36,8 @@ export interface Backend {
   write(storage: Storage, data: HostArray, offset?: number): void;
   /** Copies `count` elements from element `offset` on into a new host array of the device's own precision. */
   read(storage: Storage, offset: number, count: number): HostArray;
+  /** Copies elements from element `offset` on into a host array, as many as it holds: {@link read} without garbage. */
+  readInto(storage: Storage, offset: number, target: Float32Array): void;
   /** Sets all elements of a storage to zero. */
   clear(storage: Storage): void;
   /** Records kernels for replay without JavaScript between them. Absent where replaying would gain nothing. */

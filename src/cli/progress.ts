@@ -1,6 +1,10 @@
 // Progress bars on stderr, where that is a terminal; nothing elsewhere.
-import { SingleBar } from "cli-progress";
+import { createRequire } from "node:module";
+import type { SingleBar } from "cli-progress";
 import { log } from "./output.ts";
+
+/** The library is loaded with the first bar that appears: it takes 7 MB. */
+const require = createRequire(import.meta.url);
 
 export interface BarOptions {
   /** The bar appears only when the work takes longer than this; default 300. */
@@ -31,7 +35,8 @@ export function createBar(name: string, { quietMs = QUIET_MS }: BarOptions = {})
     update(share, note = "") {
       if (!bar && performance.now() - started < quietMs) return;
       if (!bar) {
-        bar = new SingleBar({
+        const library = require("cli-progress") as typeof import("cli-progress");
+        bar = new library.SingleBar({
           stream: process.stderr,
           format: "{name} {bar} {percentage}% {note}",
           barCompleteChar: "━",

@@ -14,6 +14,8 @@ const PREFILL_CHUNK = 256;
 export class DecodeSession<State extends ModelState> {
   readonly #model: LanguageModel<State>;
   readonly #tokens: Tensor;
+  /** Where logits are read to, again and again: a new array a token would be garbage faster than it is collected. */
+  readonly #values: Float32Array;
   #state: State;
   #logits: Tensor | undefined;
   #plan: Plan | undefined;
@@ -23,6 +25,7 @@ export class DecodeSession<State extends ModelState> {
     this.#model = model;
     this.#state = state;
     this.#tokens = keep(emptyTensor(model.backend, [state.batch, 1], "i32"));
+    this.#values = new Float32Array(state.batch * model.config.vocabSize);
   }
 
   /** The state after all tokens so far. It changes with the next call: fork it to keep it. */
@@ -32,7 +35,7 @@ export class DecodeSession<State extends ModelState> {
 
   /**
    * Consumes a prompt (for every sequence of the batch the same number of tokens, rows behind each other).
-   * @returns logits for the token after it, `[batch * vocabSize]`
+   * @returns logits for the token after it, `[batch * vocabSize]`, valid until the next call
    */
   async prefill(tokens: Int32Array, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Float32Array> {
     const { backend } = this.#model;
@@ -51,20 +54,20 @@ export class DecodeSession<State extends ModelState> {
         return this.#model.forward(ids, this.#state, { logits: "last", inPlace: true, checked: false }).logits;
       });
       const isLast = end === length;
-      const values = isLast ? await logits.read() : undefined;
+      const values = isLast ? await logits.read(this.#values) : undefined;
       logits.dispose();
       if (values) return values;
       await pause();
     }
   }
 
-  /** Consumes one token a sequence. @returns logits for the next, `[batch * vocabSize]`. */
+  /** Consumes one token a sequence. @returns logits for the next, `[batch * vocabSize]`, valid until the next call. */
   async step(tokens: Int32Array): Promise<Float32Array> {
     checkIds(tokens, this.#model.config.vocabSize);
     this.#tokens.write(tokens);
     if (this.#plan) this.#plan.run();
     else this.#firstStep();
-    return this.#logits!.read();
+    return this.#logits!.read(this.#values);
   }
 
   dispose(): void {

@@ -124,10 +124,15 @@ export class Tensor {
     return this.readNow();
   }
 
-  /** All elements as float32. */
-  async read(): Promise<Float32Array> {
+  /** All elements as float32, in a new array or in `into`, whose length must be that of the tensor. */
+  async read(into?: Float32Array): Promise<Float32Array> {
+    if (into && into.length === this.size && this.isContiguous && !this.isDisposed && this.format === "rows") {
+      this.backend.readInto(this.storage, this.offset, into);
+      return into;
+    }
     const data = this.readNow();
-    return data instanceof Float32Array ? data : Float32Array.from(data);
+    if (into) into.set(data);
+    return into ?? (data instanceof Float32Array ? data : Float32Array.from(data));
   }
 
   /** All elements, at once. For backends whose memory is the host's (reference, wasm). */

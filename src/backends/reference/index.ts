@@ -34,6 +34,10 @@ export class ReferenceBackend implements Backend {
     return (storage as ReferenceStorage).data.slice(offset, offset + count);
   }
 
+  readInto(storage: Storage, offset: number, target: Float32Array): void {
+    target.set((storage as ReferenceStorage).data.subarray(offset, offset + target.length));
+  }
+
   clear(storage: Storage): void {
     (storage as ReferenceStorage).data.fill(0);
   }

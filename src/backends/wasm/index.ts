@@ -74,6 +74,10 @@ export class WasmBackend implements Backend {
     return this.view(storage).slice(offset, offset + count);
   }
 
+  readInto(storage: Storage, offset: number, target: Float32Array): void {
+    target.set(this.view(storage).subarray(offset, offset + target.length));
+  }
+
   /** The elements of a storage, in place. Void after the next allocation. */
   view(storage: Storage): Float32Array | Int32Array | Int8Array {
     const { pointer } = storage as WasmStorage;

@@ -27,7 +27,7 @@ const EXAMPLES = `
 Medians of --reps runs, after a warm-up; the spread is from the slowest to the
 fastest. Tokens are random, of seed 0. Without --model the weights are random,
 of the size that --shape names (vocabulary 50,280; tiny: 256), and loading is
-not measured.
+not measured. Of a --model only the weights are loaded, no tokenizer.
 --json prints {model, shape, dtype, device, threads, build, version, seed,
 parameters, weightBytes, loadMs, prefill: [{tokens, tokensPerSecond: {median,
 slowest, fastest}}], decode: {...}, memory: {peakBytes}, machine}.

@@ -1,7 +1,9 @@
 // The model to measure: a checkpoint, or random weights of a known shape.
+import type { Backend } from "../../../backends/backend.ts";
 import { openDevice } from "../../../backends/index.ts";
+import { loadMamba } from "../../../models/mamba/checkpoint.ts";
 import type { MambaModel } from "../../../models/mamba/model.ts";
-import { loadModel } from "../../load-model.ts";
+import { openModel } from "../../load-model.ts";
 import type { LoadFlags } from "../../options.ts";
 import { defined } from "../../options.ts";
 import { createBar } from "../../progress.ts";
@@ -20,16 +22,27 @@ export interface BenchModel {
 }
 
 export async function openBenchModel(flags: LoadFlags & { shape?: ShapeName }): Promise<BenchModel> {
-  if (flags.model !== undefined) {
-    const { mamba, loadMs } = await loadModel(flags);
-    return { model: mamba.model, name: flags.model, shape: undefined, loadMs, dispose: () => mamba.dispose() };
-  }
-  const shape = flags.shape ?? "130m";
   const backend = await openDevice(flags.device, defined({ threads: flags.threads }));
+  if (flags.model !== undefined) return loadWeights(flags.model, backend, flags.dtype);
+  const shape = flags.shape ?? "130m";
   const bar = createBar("random weights");
   try {
     const model = createRandomModel(shapeConfig(shape), backend, flags.dtype, (share) => bar.update(share));
     return { model, name: `random ${shape}`, shape, loadMs: undefined, dispose: () => model.dispose() };
+  } finally {
+    bar.end();
+  }
+}
+
+/** The weights alone: tokens are random, so a tokenizer would only take memory. */
+async function loadWeights(name: string, backend: Backend, dtype: LoadFlags["dtype"]): Promise<BenchModel> {
+  const bar = createBar("loading");
+  const started = performance.now();
+  try {
+    const onProgress = (share: number): void => bar.update(share);
+    const model = await loadMamba(await openModel(name), { backend, ...defined({ dtype }), onProgress });
+    const loadMs = performance.now() - started;
+    return { model, name, shape: undefined, loadMs, dispose: () => model.dispose() };
   } finally {
     bar.end();
   }
