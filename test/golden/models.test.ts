@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import type { Backend } from "../../src/backends/backend.ts";
+import { complete } from "../../src/generate/generate.ts";
 import { openSource } from "../../src/io/index.ts";
 import { loadMamba } from "../../src/models/mamba/checkpoint.ts";
 import { mambaConfig } from "../../src/models/mamba/config.ts";
@@ -10,6 +11,7 @@ import { crossEntropy } from "../../src/ops/cross-entropy/index.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { Tape } from "../../src/tensor/tape.ts";
 import { tensorFrom } from "../../src/tensor/tensor.ts";
+import { createByteTokenizer } from "../../src/tokenizers/bytes.ts";
 import { reference, wasmBackend } from "../support/backends.ts";
 import { expectClose } from "../support/compare.ts";
 import type { Golden } from "../support/fixtures.ts";
@@ -81,6 +83,17 @@ for (const { name, open, tolerance } of DEVICES)
         model.dispose();
       },
     );
+
+    it("tiny-mamba: the greedy tokens of transformers", async () => {
+      const model = await loadMamba(await openSource(fixturePath("tiny-mamba")), { backend: await open() });
+      const { tensors } = await readGolden("tiny-mamba/expected.safetensors");
+      const greedy = Array.from(tensors.get("greedy")!.data);
+      const prompt = greedy.slice(0, tensors.get("input_ids")!.shape[1]);
+      const options = { temperature: 0, maxTokens: greedy.length - prompt.length };
+      const [{ tokens }] = await complete(model, createByteTokenizer(), [prompt], options);
+      expect(tokens).toEqual(greedy.slice(prompt.length));
+      model.dispose();
+    });
 
     it("tiny-mamba: what transformers computed", async () => {
       const backend = await open();
