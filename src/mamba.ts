@@ -29,7 +29,7 @@ import type { Tokenizer } from "./tokenizers/tokenizer.ts";
 
 /** Where to compute. */
 export interface DeviceOptions {
-  /** auto (default), wasm or reference. */
+  /** auto (default: a real GPU if there is one, else wasm), webgpu, wasm or reference. */
   device?: Device;
   /** Threads of the wasm device; default: the cores of this machine, 8 at the most. */
   threads?: number;

@@ -2,7 +2,7 @@
 import type { DType, HostArray } from "../core/dtype.ts";
 
 /** Names of the devices that a kernel can be written for. */
-export type DeviceName = "reference" | "wasm";
+export type DeviceName = "reference" | "wasm" | "webgpu";
 
 /** A piece of device memory. What lies inside is the backend's own affair. */
 export interface Storage {
@@ -14,6 +14,8 @@ export interface Storage {
 export interface MemoryAccount {
   readonly liveBytes: number;
   readonly peakBytes: number;
+  /** Bytes that the device holds for the next tensors, beside those that live. 0 where that is not its way. */
+  readonly pooledBytes?: number;
 }
 
 /** A recorded sequence of kernels over fixed memory, replayed by one call. */
@@ -26,7 +28,7 @@ export interface Plan {
 /** A device: allocates, transfers, and runs kernels (each backend in its own way; see its class). */
 export interface Backend {
   readonly name: DeviceName;
-  /** Threads that share the work of a kernel. */
+  /** Threads of the host that share the work of a kernel. */
   readonly threads: number;
   /** Memory for `count` elements, its contents undefined. Throws BackendError when there is not enough. */
   allocate(dtype: DType, count: number): Storage;
@@ -34,10 +36,16 @@ export interface Backend {
   release(storage: Storage): void;
   /** Copies host elements to a storage, from its element `offset` on. */
   write(storage: Storage, data: HostArray, offset?: number): void;
+  /** Copies elements between two storages of one dtype. */
+  copy(from: Storage, fromOffset: number, to: Storage, toOffset: number, count: number): void;
   /** Copies `count` elements from element `offset` on into a new host array of the device's own precision. */
-  read(storage: Storage, offset: number, count: number): HostArray;
+  read(storage: Storage, offset: number, count: number): Promise<HostArray>;
   /** Copies elements from element `offset` on into a host array, as many as it holds: {@link read} without garbage. */
-  readInto(storage: Storage, offset: number, target: Float32Array): void;
+  readInto(storage: Storage, offset: number, target: Float32Array): Promise<void>;
+  /** {@link read} at once. Throws BackendError on a device whose memory is not the host's (webgpu). */
+  readNow(storage: Storage, offset: number, count: number): HostArray;
+  /** All elements, if the host knows them without waiting; else undefined. */
+  peek(storage: Storage): HostArray | undefined;
   /** Sets all elements of a storage to zero. */
   clear(storage: Storage): void;
   /** Records kernels for replay without JavaScript between them. Absent where replaying would gain nothing. */

@@ -1,28 +1,59 @@
-// Opening a device by name: the reference, or WASM on the CPU's cores. A device is shared by all who ask for the same.
-import { UsageError } from "../core/errors.ts";
+// Opening a device by name. A device is shared by all who ask for the same.
+import { BackendError, UsageError } from "../core/errors.ts";
 import type { Backend } from "./backend.ts";
 import { ReferenceBackend } from "./reference/index.ts";
 import type { EngineOptions } from "./wasm/index.ts";
 import { WasmBackend } from "./wasm/index.ts";
+import { WebGpuBackend } from "./webgpu/index.ts";
 
-/** auto: the fastest that works here (wasm). */
-export type Device = "auto" | "wasm" | "reference";
+/** auto: the fastest that works here: webgpu where there is a real GPU, else wasm. */
+export type Device = "auto" | "webgpu" | "wasm" | "reference";
+
+/** All values of {@link Device}. */
+export const DEVICES: readonly Device[] = ["auto", "webgpu", "wasm", "reference"];
 
 const open = new Map<string, Promise<Backend>>();
 
 /**
- * The backend for a device; made at the first call for it (with these threads and this build), shared afterwards.
+ * The backend for a device; made at the first call for it (with these threads and this build), shared afterwards. A GPU
+ * that was lost is opened anew.
  * @throws UsageError for an unknown name, BackendError when this machine does not offer it
  */
-export function openDevice(device: Device = "auto", options: EngineOptions = {}): Promise<Backend> {
-  if (!["auto", "wasm", "reference"].includes(device))
-    throw new UsageError(`device must be auto, wasm or reference, got "${device}".`);
-  const key = device === "reference" ? device : JSON.stringify(["wasm", options.threads, options.build]);
+export async function openDevice(device: Device = "auto", options: EngineOptions = {}): Promise<Backend> {
+  if (!DEVICES.includes(device))
+    throw new UsageError(`device must be ${DEVICES.slice(0, -1).join(", ")} or ${DEVICES.at(-1)}, got "${device}".`);
+  if (device === "reference") return shared(device, async () => new ReferenceBackend());
+  if (device === "webgpu" || (device === "auto" && (await hasRealGpu()))) return openGpuDevice();
+  return shared(JSON.stringify(["wasm", options.threads, options.build]), () => WasmBackend.create(options));
+}
+
+/** Forgets a shared device that was lost or disposed of, so that the next call makes a new one. */
+function shared(key: string, make: () => Promise<Backend>): Promise<Backend> {
   let backend = open.get(key);
   if (!backend) {
-    backend = device === "reference" ? Promise.resolve(new ReferenceBackend()) : WasmBackend.create(options);
+    backend = make();
     open.set(key, backend);
     backend.catch(() => open.delete(key));
   }
   return backend;
+}
+
+function openGpuDevice(): Promise<Backend> {
+  return shared("webgpu", async () => {
+    const backend = await WebGpuBackend.create();
+    void backend.device.lost.then(() => open.delete("webgpu"));
+    return backend;
+  });
+}
+
+/** Whether there is a GPU that is not emulated by the processor. */
+async function hasRealGpu(): Promise<boolean> {
+  try {
+    const backend = (await openGpuDevice()) as WebGpuBackend;
+    if (!backend.about.isSoftware) return true;
+    backend.dispose();
+  } catch (error) {
+    if (!(error instanceof BackendError)) throw error;
+  }
+  return false;
 }

@@ -1,6 +1,7 @@
 // Options that several commands share, and how their values are checked. A wrong value is a UsageError that names the option.
 import { Option } from "commander";
 import type { Device } from "../backends/index.ts";
+import { DEVICES } from "../backends/index.ts";
 import { UsageError } from "../core/errors.ts";
 import type { WeightDType } from "../models/mamba/checkpoint.ts";
 
@@ -57,7 +58,7 @@ export const MODEL_HELP =
 export const modelOption = (): Option => new Option("--model <model>", MODEL_HELP);
 
 export const deviceOption = (): Option =>
-  new Option("--device <device>", "where to compute").choices(["auto", "wasm", "reference"]).default("auto");
+  new Option("--device <device>", "where to compute").choices(DEVICES).default("auto");
 
 export const threadsOption = (): Option =>
   wholeOption("--threads <n>", "threads of the wasm device (default: the cores of this machine, 8 at the most)", {

@@ -5,7 +5,7 @@ import { pause } from "../core/pause.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import { keep, scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { emptyTensor, tensorFrom } from "../tensor/tensor.ts";
+import { copyInto, emptyTensor, tensorFrom } from "../tensor/tensor.ts";
 
 /** Tokens a prefill call: large enough for the products, small enough that memory stays flat. */
 const PREFILL_CHUNK = 256;
@@ -88,7 +88,7 @@ export class DecodeSession<State extends ModelState> {
       this.#plan = backend.capture(() => {
         this.#logits = forward();
       });
-      this.#logits!.write(first.readNow());
+      copyInto(first, this.#logits!);
       first.dispose();
     } else this.#logits = first;
   }

@@ -1,7 +1,7 @@
 // Elements of a file, streamed in pieces and converted to float32 or int32. Files and hosts are little-endian.
 import { CheckpointError, DTypeError } from "../core/errors.ts";
 import type { RandomAccessFile } from "./file-source.ts";
-import { bfloat16ToFloat32, float16ToFloat32 } from "./half.ts";
+import { bfloat16ToFloat32, float16ToFloat32 } from "../core/half.ts";
 import { BYTES_PER_FILE_ELEMENT } from "./tensor-info.ts";
 import type { FileDType, TensorInfo } from "./tensor-info.ts";
 import { quote } from "./text.ts";

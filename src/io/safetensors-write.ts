@@ -3,7 +3,7 @@
 import { DTypeError, ShapeError, UsageError } from "../core/errors.ts";
 import { writeFileAtomic } from "./atomic.ts";
 import { PIECE_BYTES } from "./elements.ts";
-import { float32ToBfloat16, float32ToFloat16 } from "./half.ts";
+import { float32ToBfloat16, float32ToFloat16 } from "../core/half.ts";
 import { BYTES_PER_FILE_ELEMENT, elementsOf } from "./tensor-info.ts";
 import { quote } from "./text.ts";
 

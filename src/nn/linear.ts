@@ -1,4 +1,5 @@
 // Linear: y = x Wᵀ + b.
+import type { DType } from "../core/dtype.ts";
 import { linear } from "../ops/linear/index.ts";
 import { Parameter } from "../tensor/parameter.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -21,8 +22,9 @@ export class Linear extends Module {
     this.bias = bias ? new Parameter([outputs], { decays: false }) : undefined;
   }
 
-  forward(x: Tensor): Tensor {
-    return linear({ x, weight: this.weight.tensor, bias: this.bias?.tensor }, {}).y;
+  /** @param dtype element type of the result; default: that of x. */
+  forward(x: Tensor, dtype: DType = x.dtype): Tensor {
+    return linear({ x, weight: this.weight.tensor, bias: this.bias?.tensor }, { dtype }).y;
   }
 
   /** x Wᵀ without the bias, for an op that fuses the bias into its own kernel. */

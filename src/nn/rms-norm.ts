@@ -1,4 +1,5 @@
 // RmsNorm: divides each row by its root mean square.
+import type { DType } from "../core/dtype.ts";
 import { rmsNorm } from "../ops/rms-norm/index.ts";
 import { Parameter } from "../tensor/parameter.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -21,7 +22,8 @@ export class RmsNorm extends Module {
     this.eps = eps;
   }
 
-  forward(x: Tensor): Tensor {
-    return rmsNorm({ x, weight: this.weight.tensor }, { eps: this.eps }).y;
+  /** @param dtype element type of the result; default: that of x. */
+  forward(x: Tensor, dtype: DType = x.dtype): Tensor {
+    return rmsNorm({ x, weight: this.weight.tensor }, { eps: this.eps, dtype }).y;
   }
 }

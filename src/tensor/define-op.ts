@@ -2,8 +2,9 @@
 import type { DeviceName } from "../backends/backend.ts";
 import type { ReferenceStorage } from "../backends/reference/index.ts";
 import type { WasmBackend, WasmStorage } from "../backends/wasm/index.ts";
+import type { WebGpuBackend } from "../backends/webgpu/index.ts";
 import type { DType } from "../core/dtype.ts";
-import { BYTES_PER_ELEMENT } from "../core/dtype.ts";
+import { isReal, BYTES_PER_ELEMENT } from "../core/dtype.ts";
 import { BackendError } from "../core/errors.ts";
 import type { Shape } from "../core/shape.ts";
 import { currentTape } from "./tape.ts";
@@ -44,6 +45,7 @@ export interface BackwardCall<I, O, Options> {
 type Kernels<Call> = {
   readonly reference: (call: Call) => void;
   readonly wasm?: (call: Call, backend: WasmBackend) => void;
+  readonly webgpu?: (call: Call, backend: WebGpuBackend) => void;
 };
 
 /** An op, stated once: name, shape rule, kernels by device, gradient. */
@@ -96,7 +98,7 @@ function recordOn<I extends Tensors, O extends Tensors, Options>(
   options: Options,
 ): void {
   const { of, kernels } = definition.gradient!;
-  for (const output of Object.values(outputs)) if (output?.dtype === "f32") output.requiresGrad = true;
+  for (const output of Object.values(outputs)) if (output && isReal(output.dtype)) output.requiresGrad = true;
   tape.add({
     outputs,
     backward(walking) {
@@ -119,12 +121,24 @@ function runKernel<Call>(
   call: Call,
 ): void {
   if (backend.name === "reference") kernels.reference(call);
-  else if (kernels.wasm) kernels.wasm(call, backend as WasmBackend);
+  else if (backend.name === "wasm" && kernels.wasm) kernels.wasm(call, backend as WasmBackend);
+  else if (backend.name === "webgpu" && kernels.webgpu)
+    labelled(backend as WebGpuBackend, definition.name, () => kernels.webgpu!(call, backend as WebGpuBackend));
   else {
-    const have = (["reference", "wasm"] as DeviceName[]).filter((name) => name in kernels);
+    const have = (["reference", "wasm", "webgpu"] as DeviceName[]).filter((name) => name in kernels);
     throw new BackendError(
       `${definition.name}: no ${what === "gradient" ? "gradient " : ""}kernel for ${backend.name}; there is one for ${have.join(", ")}.`,
     );
+  }
+}
+
+/** Errors of a kernel name the op: those thrown at once here, those that the device finds later by the kernel's label. */
+function labelled(backend: WebGpuBackend, op: string, body: () => void): void {
+  backend.label = op;
+  try {
+    body();
+  } finally {
+    backend.label = "";
   }
 }
 

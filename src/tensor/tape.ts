@@ -4,7 +4,7 @@ import { formatShape } from "../core/shape.ts";
 import type { Parameter } from "./parameter.ts";
 import { keep } from "./scope.ts";
 import type { Tensor } from "./tensor.ts";
-import { zeros } from "./tensor.ts";
+import { copyInto, zeros } from "./tensor.ts";
 
 /** One op that ran while a tape was recording. */
 export interface TapeNode {
@@ -60,8 +60,10 @@ export class Tape {
       );
     const base = output.base ?? output;
     const grad = this.gradForAdding(base);
-    const values = typeof seed === "number" ? new Float64Array([seed]) : seed.readNow();
-    (output.base ? grad.viewAs(output) : grad).write(values);
+    const place = output.base ? grad.viewAs(output) : grad;
+    if (typeof seed === "number") place.write(new Float64Array([seed]));
+    else if (place.isContiguous && seed.isContiguous && place.dtype === seed.dtype) copyInto(seed, place);
+    else place.write(seed.readNow());
   }
 
   /** Walks the remembered ops backwards, once. */
@@ -87,7 +89,7 @@ export class Tape {
     const base = tensor.base ?? tensor;
     let grad = this.#parameters.get(base)?.gradForAdding() ?? this.#grads.get(base);
     if (!grad) {
-      grad = zeros(base.backend, base.shape);
+      grad = zeros(base.backend, base.shape, base.dtype);
       this.#grads.set(base, grad);
     }
     return tensor.base ? grad.viewAs(tensor) : grad;

@@ -106,6 +106,13 @@ export class Tensor {
     return this.#view([count, ...rest], this.offset + start * rowsPerEntry * this.rowStride, this.rowStride);
   }
 
+  /** A view of rows [start, start + count), all axes but the last taken together: `[count, columns]`. */
+  rowsOf(start: number, count: number): Tensor {
+    if (!(start >= 0 && count >= 1 && start + count <= this.rows))
+      throw new ShapeError(`rowsOf: the range must lie within ${this.rows} rows, got ${start}..${start + count}.`);
+    return this.#view([count, this.columns], this.offset + start * this.rowStride, this.rowStride);
+  }
+
   /** A view with the same place and shape that `view` has in its own base. */
   viewAs(view: Tensor): Tensor {
     return this.#view(view.shape, this.offset + view.offset, view.rowStride);
@@ -121,31 +128,54 @@ export class Tensor {
 
   /** All elements in the device's own precision, rows closed up. The only asynchronous step of computing. */
   async readNative(): Promise<HostArray> {
-    return this.readNow();
+    this.#checkReadable();
+    if (this.size === 0) return new Float32Array(0);
+    if (this.isContiguous) return this.backend.read(this.storage, this.offset, this.size);
+    return this.#closeUp(await this.backend.read(this.storage, this.offset, this.#span));
   }
 
   /** All elements as float32, in a new array or in `into`, whose length must be that of the tensor. */
   async read(into?: Float32Array): Promise<Float32Array> {
-    if (into && into.length === this.size && this.isContiguous && !this.isDisposed && this.format === "rows") {
-      this.backend.readInto(this.storage, this.offset, into);
+    if (into && into.length === this.size && this.isContiguous) {
+      this.#checkReadable();
+      await this.backend.readInto(this.storage, this.offset, into);
       return into;
     }
-    const data = this.readNow();
+    const data = await this.readNative();
     if (into) into.set(data);
     return into ?? (data instanceof Float32Array ? data : Float32Array.from(data));
   }
 
-  /** All elements, at once. For backends whose memory is the host's (reference, wasm). */
+  /** All elements, at once. For backends whose memory is the host's (reference, wasm); elsewhere a BackendError. */
   readNow(): HostArray {
+    this.#checkReadable();
+    if (this.isContiguous) return this.backend.readNow(this.storage, this.offset, this.size);
+    return this.#closeUp(this.backend.readNow(this.storage, this.offset, this.#span));
+  }
+
+  /** All elements if the host knows them without waiting for the device (ids that it wrote there), else undefined. */
+  peek(): HostArray | undefined {
+    this.#checkReadable();
+    const all = this.backend.peek(this.storage)?.subarray(this.offset, this.offset + this.#span);
+    return all && (this.isContiguous ? all : this.#closeUp(all));
+  }
+
+  /** Elements of memory from the first to the last. */
+  get #span(): number {
+    return this.size === 0 ? 0 : (this.rows - 1) * this.rowStride + this.columns;
+  }
+
+  #checkReadable(): void {
     if (this.isDisposed)
       throw new ShapeError("Tensor.read: this tensor's memory was given back (by its scope or dispose).");
     if (this.format !== "rows")
       throw new DTypeError(`Tensor.read: a packed weight (${this.format}) must be unpacked first.`);
-    if (this.isContiguous) return this.backend.read(this.storage, this.offset, this.size);
-    const first = this.backend.read(this.storage, this.offset, this.columns);
-    const data = new (first.constructor as new (count: number) => HostArray)(this.size);
+  }
+
+  #closeUp(span: HostArray): HostArray {
+    const data = new (span.constructor as new (count: number) => HostArray)(this.size);
     for (let row = 0; row < this.rows; row++)
-      data.set(this.backend.read(this.storage, this.offset + row * this.rowStride, this.columns), row * this.columns);
+      data.set(span.subarray(row * this.rowStride, row * this.rowStride + this.columns), row * this.columns);
     return data;
   }
 
@@ -198,6 +228,22 @@ export function tensorFrom(
   const tensor = emptyTensor(backend, shape, dtype);
   tensor.write(Array.isArray(data) ? Float64Array.from(data) : (data as HostArray));
   return tensor;
+}
+
+/** A new tensor with the elements of one with closed-up rows, copied on the device. */
+export function copyOf(tensor: Tensor): Tensor {
+  const copy = emptyTensor(tensor.backend, tensor.shape, tensor.dtype);
+  copyInto(tensor, copy);
+  return copy;
+}
+
+/** Copies all elements of a tensor into another of the same size and dtype, both with closed-up rows, on the device. */
+export function copyInto(from: Tensor, to: Tensor): void {
+  if (from.size !== to.size || from.dtype !== to.dtype || !from.isContiguous || !to.isContiguous)
+    throw new ShapeError(
+      `copyInto: both must have closed-up rows, one size and one dtype, got ${from.dtype} ${formatShape(from.shape)} and ${to.dtype} ${formatShape(to.shape)}.`,
+    );
+  from.backend.copy(from.storage, from.offset, to.storage, to.offset, from.size);
 }
 
 /** Sets all elements of an owning tensor to zero. */

@@ -4,6 +4,7 @@ import { BYTES_PER_ELEMENT } from "../core/dtype.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import { crossEntropy } from "../ops/cross-entropy/index.ts";
 import { scope } from "../tensor/scope.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { tensorFrom } from "../tensor/tensor.ts";
 import { pause } from "../core/pause.ts";
 
@@ -89,7 +90,8 @@ export async function evaluate<S extends ModelState>(
         const scored = scoreChunk(model, state, cut(0), cut(1), [batch, length]);
         if (scored.state !== state) state.dispose();
         state = scored.state;
-        sum += scored.sum;
+        for (const loss of await scored.losses.readNative()) sum += loss;
+        scored.losses.dispose();
         predictions += batch * length;
         options.onProgress?.({ predictions, total, nll: sum / predictions });
         await pause();
@@ -153,15 +155,13 @@ function scoreChunk<S extends ModelState>(
   inputs: Int32Array,
   targets: Int32Array,
   shape: readonly [number, number],
-): { sum: number; state: S } {
+): { losses: Tensor; state: S } {
   return scope(() => {
     const result = model.forward(tensorFrom(model.backend, inputs, shape, "i32"), state, { inPlace: true });
     const { losses } = crossEntropy(
       { logits: result.logits, targets: tensorFrom(model.backend, targets, shape, "i32") },
       {},
     );
-    let sum = 0;
-    for (const loss of losses.readNow()) sum += loss;
-    return { sum, state: result.state };
+    return { losses, state: result.state };
   });
 }

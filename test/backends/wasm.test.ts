@@ -77,7 +77,7 @@ describe("WasmBackend", () => {
     await expect(WasmBackend.create({ threads: 0 })).rejects.toThrow(
       "threads must be a whole number from 1 to 64, got 0",
     );
-    expect(() => openDevice("gpu" as "wasm")).toThrow(UsageError);
+    await expect(openDevice("gpu" as "wasm")).rejects.toThrow(UsageError);
   });
 
   it("shares a device among those who ask for the same", async () => {

@@ -2,6 +2,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Backend } from "../../src/backends/backend.ts";
 import type { DType } from "../../src/core/dtype.ts";
+import { isReal } from "../../src/core/dtype.ts";
 import { createRandom } from "../../src/core/random.ts";
 import type { Random } from "../../src/core/random.ts";
 import { sizeOf } from "../../src/core/shape.ts";
@@ -9,8 +10,8 @@ import type { Op, Tensors } from "../../src/tensor/define-op.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { Tape } from "../../src/tensor/tape.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
-import { emptyTensor, tensorFrom } from "../../src/tensor/tensor.ts";
-import { reference, wasmBackend } from "./backends.ts";
+import { emptyTensor, tensorFrom, zeros } from "../../src/tensor/tensor.ts";
+import { gpuBackend, hasGpu, reference, wasmBackend } from "./backends.ts";
 import { expectClose } from "./compare.ts";
 
 /** How to make an input: its shape, and each element from a random source (default: a normal one). */
@@ -31,9 +32,9 @@ export interface OpCase<Options> {
 }
 
 export interface OpTolerances {
-  /** Of each output's largest magnitude, on wasm. */
+  /** Of each output's largest magnitude, on wasm and webgpu. */
   forward?: number;
-  /** Of each gradient's largest magnitude, on wasm. */
+  /** Of each gradient's largest magnitude, on wasm and webgpu. */
   gradient?: number;
   /** Of each gradient's largest magnitude: the reference against central differences in float64. */
   differences?: number;
@@ -58,13 +59,14 @@ export function testOp<I extends Tensors, O extends Tensors, Options>(
     const backends = new Map<string, Backend>();
     beforeAll(async () => {
       for (const build of BUILDS) backends.set(build, await wasmBackend(build));
+      if (hasGpu) backends.set("webgpu", await gpuBackend());
     });
     for (const opCase of cases) {
       const values = makeValues(opCase);
-      for (const build of BUILDS)
-        it(`${opCase.name}: wasm ${build} = reference`, () => {
-          const expected = runOp(op, opCase, values, reference);
-          const actual = runOp(op, opCase, values, backends.get(build)!);
+      for (const device of [...BUILDS, "webgpu"])
+        it.skipIf(device === "webgpu" && !hasGpu)(`${opCase.name}: ${device} = reference`, async () => {
+          const expected = await runOp(op, opCase, values, reference);
+          const actual = await runOp(op, opCase, values, backends.get(device)!);
           for (const name in expected.outputs) expectClose(name, actual.outputs[name], expected.outputs[name], forward);
           for (const name in expected.grads)
             expectClose(`grad.${name}`, actual.grads[name], expected.grads[name], gradient);
@@ -101,52 +103,67 @@ function seedFor(name: string, size: number): number[] {
 }
 
 /** Runs forward and backward; each gradient starts from zero. */
-export function runOp<I extends Tensors, O extends Tensors, Options>(
+export async function runOp<I extends Tensors, O extends Tensors, Options>(
   op: Op<I, O, Options>,
   opCase: OpCase<Options>,
   values: Values,
   backend: Backend,
   withGradients = true,
-): Run {
-  const result: Run = { outputs: {}, grads: {} };
-  scope(() => {
-    const inputs: Record<string, Tensor> = {};
-    for (const name in values) {
-      const input = makeInput(backend, opCase.inputs[name], values[name]);
-      const isDifferentiable = op.definition.gradient?.of.includes(name) ?? false;
-      input.requiresGrad = isDifferentiable;
-      inputs[name] = input;
-    }
-    const tape = new Tape();
-    const outputs = tape.record(() => op(inputs as unknown as I, opCase.options));
-    for (const [name, output] of Object.entries(outputs)) {
-      if (!output) continue;
-      result.outputs[name] = Array.from(output.readNow());
-      if (!withGradients || !op.definition.gradient || output.dtype !== "f32" || opCase.unused?.includes(name))
-        continue;
-      tape.seed(output, tensorFrom(backend, seedFor(name, output.size), output.shape));
-    }
-    if (!withGradients || !op.definition.gradient) return;
-    tape.run();
-    for (const name of op.definition.gradient.of) {
-      const input = inputs[name];
-      const grad = input && tape.gradOf(input);
-      if (input) result.grads[name] = grad ? Array.from(grad.readNow()) : Array.from({ length: input.size }, () => 0);
-    }
-  });
+): Promise<Run> {
+  const { outputs, grads } = scope(() => computeOp(op, opCase, values, backend, withGradients));
+  const read = async (tensors: Record<string, Tensor>): Promise<Values> => {
+    const entries = Object.entries(tensors).map(async ([name, tensor]) => {
+      const data = Array.from(await tensor.readNative());
+      (tensor.base ?? tensor).dispose();
+      return [name, data] as const;
+    });
+    return Object.fromEntries(await Promise.all(entries));
+  };
+  return { outputs: await read(outputs), grads: await read(grads) };
+}
+
+/** The tensors of {@link runOp}, still on the device. */
+function computeOp<I extends Tensors, O extends Tensors, Options>(
+  op: Op<I, O, Options>,
+  opCase: OpCase<Options>,
+  values: Values,
+  backend: Backend,
+  withGradients: boolean,
+): { outputs: Record<string, Tensor>; grads: Record<string, Tensor> } {
+  const result: ReturnType<typeof computeOp> = { outputs: {}, grads: {} };
+  const inputs: Record<string, Tensor> = {};
+  for (const name in values) {
+    const input = makeInput(backend, opCase.inputs[name], values[name]);
+    input.requiresGrad = op.definition.gradient?.of.includes(name) ?? false;
+    inputs[name] = input;
+  }
+  const tape = new Tape();
+  const outputs = tape.record(() => op(inputs as unknown as I, opCase.options));
+  for (const [name, output] of Object.entries(outputs)) {
+    if (!output) continue;
+    result.outputs[name] = output;
+    if (!withGradients || !op.definition.gradient || !isReal(output.dtype) || opCase.unused?.includes(name)) continue;
+    tape.seed(output, tensorFrom(backend, seedFor(name, output.size), output.shape, output.dtype));
+  }
+  if (!withGradients || !op.definition.gradient) return result;
+  tape.run();
+  for (const name of op.definition.gradient.of) {
+    const input = inputs[name];
+    if (input) result.grads[name] = tape.gradOf(input) ?? zeros(backend, input.shape, input.dtype);
+  }
   return result;
 }
 
-function checkDifferences<I extends Tensors, O extends Tensors, Options>(
+async function checkDifferences<I extends Tensors, O extends Tensors, Options>(
   op: Op<I, O, Options>,
   opCase: OpCase<Options>,
   values: Values,
   tolerance: number,
-): void {
-  const { grads } = runOp(op, opCase, values, reference);
+): Promise<void> {
+  const { grads } = await runOp(op, opCase, values, reference);
   const random = createRandom(2);
-  const objective = (changed: Values): number => {
-    const { outputs } = runOp(op, opCase, changed, reference, false);
+  const objective = async (changed: Values): Promise<number> => {
+    const { outputs } = await runOp(op, opCase, changed, reference, false);
     let sum = 0;
     for (const name in outputs) {
       if (opCase.unused?.includes(name)) continue;
@@ -161,7 +178,7 @@ function checkDifferences<I extends Tensors, O extends Tensors, Options>(
     const count = Math.min(PROBES, grad.length);
     for (let probe = 0; probe < count; probe++) {
       const index = grad.length <= PROBES ? probe : random.integer(grad.length);
-      const numeric = centralDifference(
+      const numeric = await centralDifference(
         (value) => objective({ ...values, [name]: values[name].with(index, value) }),
         values[name][index],
       );
@@ -174,7 +191,9 @@ function checkDifferences<I extends Tensors, O extends Tensors, Options>(
 }
 
 /** Fourth-order central difference: error of order step^4. */
-function centralDifference(f: (value: number) => number, at: number): number {
+async function centralDifference(f: (value: number) => Promise<number>, at: number): Promise<number> {
   const step = 1e-3 * Math.max(1, Math.abs(at));
-  return (8 * (f(at + step) - f(at - step)) - (f(at + 2 * step) - f(at - 2 * step))) / (12 * step);
+  const near = (await f(at + step)) - (await f(at - step));
+  const far = (await f(at + 2 * step)) - (await f(at - 2 * step));
+  return (8 * near - far) / (12 * step);
 }

@@ -1,8 +1,9 @@
 // The reference backend: plain typed arrays on the host, real numbers in float64. The oracle for all other backends.
 import type { DType, HostArray } from "../../core/dtype.ts";
+import { isReal } from "../../core/dtype.ts";
 import type { Backend, MemoryAccount, Storage } from "../backend.ts";
 
-/** A piece of host memory. f32 elements are held in float64, so that rounding never hides a wrong formula. */
+/** A piece of host memory. Real elements (f32, f16) are held in float64, so that rounding never hides a wrong formula. */
 export interface ReferenceStorage extends Storage {
   readonly data: Float64Array | Int32Array | Int8Array;
 }
@@ -15,8 +16,11 @@ export class ReferenceBackend implements Backend {
   #peakBytes = 0;
 
   allocate(dtype: DType, count: number): ReferenceStorage {
-    const data =
-      dtype === "f32" ? new Float64Array(count) : dtype === "i32" ? new Int32Array(count) : new Int8Array(count);
+    const data = isReal(dtype)
+      ? new Float64Array(count)
+      : dtype === "i32"
+        ? new Int32Array(count)
+        : new Int8Array(count);
     this.#liveBytes += data.byteLength;
     this.#peakBytes = Math.max(this.#peakBytes, this.#liveBytes);
     return { dtype, count, data };
@@ -30,12 +34,25 @@ export class ReferenceBackend implements Backend {
     (storage as ReferenceStorage).data.set(data, offset);
   }
 
-  read(storage: Storage, offset: number, count: number): HostArray {
+  copy(from: Storage, fromOffset: number, to: Storage, toOffset: number, count: number): void {
+    const data = (from as ReferenceStorage).data.subarray(fromOffset, fromOffset + count);
+    (to as ReferenceStorage).data.set(data, toOffset);
+  }
+
+  async read(storage: Storage, offset: number, count: number): Promise<HostArray> {
+    return this.readNow(storage, offset, count);
+  }
+
+  async readInto(storage: Storage, offset: number, target: Float32Array): Promise<void> {
+    target.set((storage as ReferenceStorage).data.subarray(offset, offset + target.length));
+  }
+
+  readNow(storage: Storage, offset: number, count: number): HostArray {
     return (storage as ReferenceStorage).data.slice(offset, offset + count);
   }
 
-  readInto(storage: Storage, offset: number, target: Float32Array): void {
-    target.set((storage as ReferenceStorage).data.subarray(offset, offset + target.length));
+  peek(storage: Storage): HostArray {
+    return (storage as ReferenceStorage).data;
   }
 
   clear(storage: Storage): void {

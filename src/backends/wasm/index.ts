@@ -1,7 +1,7 @@
 // The CPU backend: SIMD kernels in WASM, over shared memory, on all cores. In Node and in a browser's worker.
 import type { DType, HostArray } from "../../core/dtype.ts";
 import { BYTES_PER_ELEMENT } from "../../core/dtype.ts";
-import { BackendError } from "../../core/errors.ts";
+import { BackendError, DTypeError } from "../../core/errors.ts";
 import type { Backend, MemoryAccount, Plan, Storage } from "../backend.ts";
 import { Allocator } from "./allocator.ts";
 import type { EngineOptions, WasmBuild } from "./engine.ts";
@@ -53,6 +53,8 @@ export class WasmBackend implements Backend {
   }
 
   allocate(dtype: DType, count: number): WasmStorage {
+    if (dtype === "f16")
+      throw new DTypeError("wasm: there is no f16 here; use f32 or int8 weights, or --device webgpu.");
     return { dtype, count, pointer: this.#allocator.allocate(count * BYTES_PER_ELEMENT[dtype]) };
   }
 
@@ -70,12 +72,24 @@ export class WasmBackend implements Backend {
     this.view(storage).set(data, offset);
   }
 
-  read(storage: Storage, offset: number, count: number): HostArray {
+  copy(from: Storage, fromOffset: number, to: Storage, toOffset: number, count: number): void {
+    this.view(to).set(this.view(from).subarray(fromOffset, fromOffset + count), toOffset);
+  }
+
+  async read(storage: Storage, offset: number, count: number): Promise<HostArray> {
+    return this.readNow(storage, offset, count);
+  }
+
+  async readInto(storage: Storage, offset: number, target: Float32Array): Promise<void> {
+    target.set(this.view(storage).subarray(offset, offset + target.length));
+  }
+
+  readNow(storage: Storage, offset: number, count: number): HostArray {
     return this.view(storage).slice(offset, offset + count);
   }
 
-  readInto(storage: Storage, offset: number, target: Float32Array): void {
-    target.set(this.view(storage).subarray(offset, offset + target.length));
+  peek(storage: Storage): HostArray {
+    return this.view(storage);
   }
 
   /** The elements of a storage, in place. Void after the next allocation. */

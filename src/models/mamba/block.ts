@@ -19,6 +19,8 @@ export interface BlockContext {
   readonly documentStarts?: Tensor | undefined;
   /** Write the final states over the initial ones (decoding, no tape). */
   readonly inPlace?: boolean;
+  /** Element type of the activations inside the block; the residual stream is f32. */
+  readonly activations: "f32" | "f16";
 }
 
 /** The causal depthwise convolution's weights, under PyTorch's names and shapes. */
@@ -61,7 +63,7 @@ export class MambaMixer extends Module {
   forward(
     hidden: Tensor,
     state: LayerState,
-    { documentStarts, inPlace = false }: BlockContext,
+    { documentStarts, inPlace = false }: Omit<BlockContext, "activations">,
   ): { y: Tensor; state: LayerState } {
     const { dInner, dState, dtRank } = this.config;
     const xz = this.inProj.forward(hidden);
@@ -127,7 +129,7 @@ export class MambaBlock extends Module {
   }
 
   forward(hidden: Tensor, state: LayerState, context: BlockContext): { y: Tensor; state: LayerState } {
-    const mixed = this.mixer.forward(this.norm.forward(hidden), state, context);
+    const mixed = this.mixer.forward(this.norm.forward(hidden, context.activations), state, context);
     return { y: add({ a: hidden, b: mixed.y }, {}).y, state: mixed.state };
   }
 }

@@ -5,7 +5,7 @@ import { formatShape, isSameShape } from "../../core/shape.ts";
 import type { ModelState, NamedArray } from "../../nn/language-model.ts";
 import { keep } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { tensorFrom, zeros } from "../../tensor/tensor.ts";
+import { copyInto, copyOf, emptyTensor, tensorFrom, zeros } from "../../tensor/tensor.ts";
 import type { MambaConfig } from "./config.ts";
 
 /** The state of one layer. */
@@ -53,26 +53,19 @@ export class MambaState implements ModelState {
 
   /** A copy that goes its own way: continue one prompt in several directions. */
   fork(): MambaState {
-    return this.#map((tensor) => tensorFrom(tensor.backend, tensor.readNow(), tensor.shape));
+    return this.#map(copyOf);
   }
 
   /** The rows `indices` of the batch, as a new state. */
   select(indices: readonly number[]): MambaState {
-    return this.#map((tensor) => {
-      const [, ...rest] = tensor.shape;
-      const size = rest.reduce((product, axis) => product * axis, 1);
-      const from = tensor.readNow();
-      const rows = new Float64Array(indices.length * size);
-      indices.forEach((index, i) => rows.set(from.subarray(index * size, (index + 1) * size), i * size));
-      return tensorFrom(tensor.backend, rows, [indices.length, ...rest]);
-    });
+    return this.#map((tensor) => gather(indices.map((index) => tensor.entries(index, 1))));
   }
 
   /** Several states of one sequence each, as one batch. */
   static stack(states: readonly MambaState[]): MambaState {
     const layers = states[0].layers.map((_, layer) => ({
-      conv: stackTensors(states.map((state) => state.layers[layer].conv)),
-      ssm: stackTensors(states.map((state) => state.layers[layer].ssm)),
+      conv: gather(states.map((state) => state.layers[layer].conv)),
+      ssm: gather(states.map((state) => state.layers[layer].ssm)),
     }));
     return new MambaState(layers);
   }
@@ -130,15 +123,15 @@ export class MambaState implements ModelState {
   }
 }
 
-function stackTensors(tensors: readonly Tensor[]): Tensor {
-  const [first] = tensors as [Tensor, ...Tensor[]];
-  const size = tensors.reduce((sum, tensor) => sum + tensor.size, 0);
-  const all = new Float64Array(size);
+/** Tensors `[batch, ...]` behind each other, as one. */
+function gather(tensors: readonly Tensor[]): Tensor {
+  const [{ backend, dtype, shape }] = tensors;
+  const batch = tensors.reduce((sum, tensor) => sum + tensor.shape[0], 0);
+  const all = emptyTensor(backend, [batch, ...shape.slice(1)], dtype);
   let at = 0;
   for (const tensor of tensors) {
-    all.set(tensor.readNow(), at);
-    at += tensor.size;
+    copyInto(tensor, all.entries(at, tensor.shape[0]));
+    at += tensor.shape[0];
   }
-  const batch = tensors.reduce((sum, tensor) => sum + tensor.shape[0], 0);
-  return tensorFrom(first.backend, all, [batch, ...first.shape.slice(1)]);
+  return all;
 }

@@ -6,6 +6,7 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type AddInputs = { readonly a: Tensor; readonly b: Tensor };
 export type AddOutputs = { readonly y: Tensor };
@@ -23,8 +24,11 @@ export const add: Op<AddInputs, AddOutputs, object> = defineOp<AddInputs, AddOut
       throw new ShapeError(
         `add: a and b must have the same shape, got ${formatShape(a.shape)} and ${formatShape(b.shape)}.`,
       );
-    return { y: { shape: a.shape } };
+    return { y: { shape: a.shape, dtype: a.dtype } };
   },
-  kernels: { reference: reference.forward, wasm: wasm.forward },
-  gradient: { of: ["a", "b"], kernels: { reference: reference.backward, wasm: wasm.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["a", "b"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });

@@ -55,7 +55,7 @@ export const causalConv1d: Op<ConvInputs, ConvOutputs, ConvOptions> = defineOp<C
     for (const [name, tensor, shape] of expected)
       if (tensor && !isSameShape(tensor.shape, shape))
         throw new ShapeError(`causalConv1d: ${name} must be ${formatShape(shape)}, got ${formatShape(tensor.shape)}.`);
-    return { y: { shape: x.shape }, finalState: { shape: [batch, width - 1, channels] } };
+    return { y: { shape: x.shape, dtype: x.dtype }, finalState: { shape: [batch, width - 1, channels] } };
   },
   kernels: { reference: reference.forward, wasm: wasm.forward },
   gradient: {

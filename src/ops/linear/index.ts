@@ -1,4 +1,6 @@
 // linear: the product of rows with a weight matrix, where nearly all arithmetic of a model is.
+import type { DType } from "../../core/dtype.ts";
+import { isReal } from "../../core/dtype.ts";
 import { DTypeError, ShapeError } from "../../core/errors.ts";
 import { formatShape } from "../../core/shape.ts";
 import { defineOp } from "../../tensor/define-op.ts";
@@ -9,6 +11,10 @@ import * as wasm from "./wasm.ts";
 
 export type LinearInputs = { readonly x: Tensor; readonly weight: Tensor; readonly bias?: Tensor | undefined };
 export type LinearOutputs = { readonly y: Tensor };
+export interface LinearOptions {
+  /** Element type of y; default: that of x. Sums are float32 in any case. */
+  readonly dtype?: DType;
+}
 
 /**
  * y = x Wᵀ + bias.
@@ -22,9 +28,13 @@ export type LinearOutputs = { readonly y: Tensor };
  * @returns y `[..., outputs]`
  * @throws ShapeError when the sizes do not fit; DTypeError when a gradient is asked through a packed weight
  */
-export const linear: Op<LinearInputs, LinearOutputs, object> = defineOp<LinearInputs, LinearOutputs, object>({
+export const linear: Op<LinearInputs, LinearOutputs, LinearOptions> = defineOp<
+  LinearInputs,
+  LinearOutputs,
+  LinearOptions
+>({
   name: "linear",
-  shape({ x, weight, bias }) {
+  shape({ x, weight, bias }, { dtype = x.dtype }) {
     const [outputs, inputs] = weight.shape;
     if (weight.shape.length !== 2 || x.shape.length === 0 || x.columns !== inputs)
       throw new ShapeError(
@@ -32,8 +42,8 @@ export const linear: Op<LinearInputs, LinearOutputs, object> = defineOp<LinearIn
       );
     if (bias && (bias.shape.length !== 1 || bias.columns !== outputs))
       throw new ShapeError(`linear: bias must be [outputs] = [${outputs}], got ${formatShape(bias.shape)}.`);
-    if (x.dtype !== "f32") throw new DTypeError(`linear: x must be f32, got ${x.dtype}.`);
-    return { y: { shape: [...x.shape.slice(0, -1), outputs] } };
+    if (!isReal(x.dtype)) throw new DTypeError(`linear: x must be f32 or f16, got ${x.dtype}.`);
+    return { y: { shape: [...x.shape.slice(0, -1), outputs], dtype } };
   },
   kernels: { reference: reference.forward, wasm: wasm.forward },
   gradient: { of: ["x", "weight", "bias"], kernels: { reference: reference.backward, wasm: wasm.backward } },

@@ -199,7 +199,7 @@ describe("packed weights", () => {
           [6, 30],
         ])
           pieces.writeRows(from, data.subarray(from * columns, to * columns));
-        const read = ({ tensor }: { tensor: Tensor }) => backend.read(tensor.storage, 0, tensor.storage.count);
+        const read = ({ tensor }: { tensor: Tensor }) => backend.readNow(tensor.storage, 0, tensor.storage.count);
         expect(read(pieces)).toEqual(read(whole));
       }
     },
@@ -209,7 +209,7 @@ describe("packed weights", () => {
     const data = normal(8, 21 * 300).map((value, i) => (i % 900 < 300 ? value ** 5 : value));
     const pack = (backend: Backend): ArrayLike<number> => {
       const { storage } = packWeight(tensorFrom(backend, data, [21, 300]), "int8");
-      return Array.from(backend.read(storage, 0, storage.count));
+      return Array.from(backend.readNow(storage, 0, storage.count));
     };
     for (const build of BUILDS) expect(pack(await wasmBackend(build))).toEqual(pack(reference));
   });

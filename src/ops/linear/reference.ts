@@ -2,11 +2,11 @@
 import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
 import { hostData } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import type { LinearInputs, LinearOutputs } from "./index.ts";
+import type { LinearInputs, LinearOptions, LinearOutputs } from "./index.ts";
 import { checkHasGradient, readInt8Row } from "./pack.ts";
 import { dotQuantized, quantizeInputs } from "./quantize.ts";
 
-export function forward(call: ForwardCall<LinearInputs, LinearOutputs, object>): void {
+export function forward(call: ForwardCall<LinearInputs, LinearOutputs, LinearOptions>): void {
   const { x, weight, bias } = call.inputs;
   const { y } = call.outputs;
   if (weight.format === "int8") return forwardInt8(x, weight, bias, y);
@@ -36,7 +36,7 @@ function forwardInt8(x: Tensor, weight: Tensor, bias: Tensor | undefined, y: Ten
 }
 
 /** grad.x += grad.y W; grad.weight += grad.yᵀ x; grad.bias += sum of grad.y over rows. */
-export function backward(call: BackwardCall<LinearInputs, LinearOutputs, object>): void {
+export function backward(call: BackwardCall<LinearInputs, LinearOutputs, LinearOptions>): void {
   const { x, weight } = call.inputs;
   const gradY = call.gradOutputs.y;
   const { x: gradX, weight: gradWeight, bias: gradBias } = call.gradInputs;

@@ -3,7 +3,7 @@ import type { WasmBackend } from "../../backends/wasm/index.ts";
 import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
 import { pointer } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import type { LinearInputs, LinearOutputs } from "./index.ts";
+import type { LinearInputs, LinearOptions, LinearOutputs } from "./index.ts";
 import { checkHasGradient, packedPointers } from "./pack.ts";
 import { paddedInputs } from "./quantize.ts";
 
@@ -21,7 +21,7 @@ const B_PANELS = 0;
 const B_ROW_PER_COLUMN = 1;
 const B_ROW_PER_STEP = 2;
 
-export function forward(call: ForwardCall<LinearInputs, LinearOutputs, object>, backend: WasmBackend): void {
+export function forward(call: ForwardCall<LinearInputs, LinearOutputs, LinearOptions>, backend: WasmBackend): void {
   const { x, weight, bias } = call.inputs;
   const { y } = call.outputs;
   if (y.size === 0) return;
@@ -58,7 +58,7 @@ function quantizedBytes(rows: number, steps: number): number {
 }
 
 /** grad.x += grad.y W; grad.weight += grad.yᵀ x; grad.bias += sum of grad.y over rows. */
-export function backward(call: BackwardCall<LinearInputs, LinearOutputs, object>, backend: WasmBackend): void {
+export function backward(call: BackwardCall<LinearInputs, LinearOutputs, LinearOptions>, backend: WasmBackend): void {
   const { x, weight } = call.inputs;
   const gradY = call.gradOutputs.y;
   const { x: gradX, weight: gradWeight, bias: gradBias } = call.gradInputs;

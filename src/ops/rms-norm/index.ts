@@ -1,5 +1,6 @@
 // rmsNorm: each row divided by its root mean square, times a weight.
 // Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", eq. 4; derivation in README.md.
+import type { DType } from "../../core/dtype.ts";
 import { ShapeError } from "../../core/errors.ts";
 import { formatShape } from "../../core/shape.ts";
 import { defineOp } from "../../tensor/define-op.ts";
@@ -14,6 +15,8 @@ export type RmsNormOutputs = { readonly y: Tensor };
 export interface RmsNormOptions {
   /** Added to the mean square, so that a row of zeros has a norm. Default 1e-5. */
   readonly eps?: number;
+  /** Element type of y; default: that of x. */
+  readonly dtype?: DType;
 }
 
 /**
@@ -30,12 +33,12 @@ export const rmsNorm: Op<RmsNormInputs, RmsNormOutputs, RmsNormOptions> = define
   RmsNormOptions
 >({
   name: "rmsNorm",
-  shape({ x, weight }) {
+  shape({ x, weight }, { dtype = x.dtype }) {
     if (weight.shape.length !== 1 || weight.columns !== x.columns || x.shape.length === 0 || x.columns === 0)
       throw new ShapeError(
         `rmsNorm: x must be [..., width] and weight [width], got ${formatShape(x.shape)} and ${formatShape(weight.shape)}.`,
       );
-    return { y: { shape: x.shape } };
+    return { y: { shape: x.shape, dtype } };
   },
   saves: ({ x }) => ({ inverse: { shape: [x.rows] } }),
   kernels: { reference: reference.forward, wasm: wasm.forward },

@@ -53,7 +53,10 @@ export const selectiveScan: Op<ScanInputs, ScanOutputs, ScanOptions> = defineOp<
   shape(inputs, options) {
     checkScanShapes(inputs, options);
     const [batch, , dInner] = inputs.x.shape;
-    return { y: { shape: inputs.x.shape }, finalState: { shape: [batch, dInner, inputs.A.columns] } };
+    return {
+      y: { shape: inputs.x.shape, dtype: inputs.x.dtype },
+      finalState: { shape: [batch, dInner, inputs.A.columns] },
+    };
   },
   saves({ x, A }) {
     const [batch, length, dInner] = x.shape;

@@ -108,9 +108,9 @@ describe("large cases, outputs and gradients on both builds", () => {
   it.each(cases)("$name", async (opCase) => {
     expect.hasAssertions();
     const values = makeValues(opCase);
-    const expected = runOp(selectiveScan, opCase, values, reference);
+    const expected = await runOp(selectiveScan, opCase, values, reference);
     for (const build of ["relaxed", "simd"] as const) {
-      const actual = runOp(selectiveScan, opCase, values, await wasmBackend(build));
+      const actual = await runOp(selectiveScan, opCase, values, await wasmBackend(build));
       for (const name in expected.outputs)
         expectClose(`${build} ${name}`, actual.outputs[name], expected.outputs[name], 1e-5);
       for (const name in expected.grads)
@@ -184,9 +184,9 @@ it("stays finite where the decay underflows and where steps are large", async ()
   opCase.inputs.dtRaw.element = (random, i) => (i % 3 === 0 ? 60 * random.uniform() : -80 * random.uniform());
   opCase.inputs.A.element = (random, i) => (i % 2 === 0 ? -1e4 * random.uniform() : -1e-6);
   const values = makeValues(opCase);
-  const expected = runOp(selectiveScan, opCase, values, reference);
+  const expected = await runOp(selectiveScan, opCase, values, reference);
   for (const build of ["relaxed", "simd"] as const) {
-    const actual = runOp(selectiveScan, opCase, values, await wasmBackend(build));
+    const actual = await runOp(selectiveScan, opCase, values, await wasmBackend(build));
     for (const name in expected.outputs) expectClose(name, actual.outputs[name], expected.outputs[name], 1e-5);
     for (const name in expected.grads) expectClose(`grad.${name}`, actual.grads[name], expected.grads[name], 1e-4);
   }

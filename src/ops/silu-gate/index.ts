@@ -23,7 +23,7 @@ export const siluGate: Op<SiluGateInputs, SiluGateOutputs, object> = defineOp<Si
       throw new ShapeError(
         `siluGate: x and z must have the same shape, got ${formatShape(x.shape)} and ${formatShape(z.shape)}.`,
       );
-    return { y: { shape: x.shape } };
+    return { y: { shape: x.shape, dtype: x.dtype } };
   },
   kernels: { reference: reference.forward, wasm: wasm.forward },
   gradient: { of: ["x", "z"], kernels: { reference: reference.backward, wasm: wasm.backward } },

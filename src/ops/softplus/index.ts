@@ -24,7 +24,7 @@ export const softplus: Op<SoftplusInputs, SoftplusOutputs, object> = defineOp<So
       throw new ShapeError(
         `softplus: x must be [..., channels] and bias [channels], got ${formatShape(x.shape)} and ${formatShape(bias.shape)}.`,
       );
-    return { y: { shape: x.shape } };
+    return { y: { shape: x.shape, dtype: x.dtype } };
   },
   kernels: { reference: reference.forward, wasm: wasm.forward },
   gradient: { of: ["x", "bias"], kernels: { reference: reference.backward, wasm: wasm.backward } },

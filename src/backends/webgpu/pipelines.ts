@@ -1,0 +1,120 @@
+// Compiled kernels and their bind groups, kept for the next dispatch of the same.
+import { BackendError } from "../../core/errors.ts";
+import type { Kernel } from "./kernel.ts";
+import { SLOT_BYTES } from "./params.ts";
+
+const COMPUTE = 0x4;
+/** Bind groups kept at the most; then all are forgotten, for they are cheap to make. */
+const MOST_GROUPS = 1 << 15;
+
+export interface CompiledKernel {
+  readonly kernel: Kernel;
+  readonly layout: GPUBindGroupLayout;
+  /** Absent while it is being compiled ahead. */
+  pipeline: GPUComputePipeline | undefined;
+}
+
+/** A part of a buffer that a kernel sees. */
+export interface BoundRange {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly size: number;
+}
+
+export class Pipelines {
+  readonly #device: GPUDevice;
+  readonly #compiled = new Map<number, CompiledKernel>();
+  readonly #groups = new Map<string, GPUBindGroup>();
+  readonly #bufferIds = new WeakMap<GPUBuffer, number>();
+  #nextBufferId = 0;
+
+  constructor(device: GPUDevice) {
+    this.#device = device;
+  }
+
+  /** The pipeline of a kernel, compiled now unless it was before. */
+  pipelineOf(kernel: Kernel): CompiledKernel & { readonly pipeline: GPUComputePipeline } {
+    const compiled = this.#entry(kernel);
+    compiled.pipeline ??= this.#device.createComputePipeline(this.#describe(compiled));
+    return compiled as CompiledKernel & { readonly pipeline: GPUComputePipeline };
+  }
+
+  /** Compiles kernels side by side, ahead of their first use. @throws BackendError for WGSL that the device refuses */
+  async compileAhead(kernels: Iterable<Kernel>): Promise<void> {
+    const wanted = [...new Set(kernels)].map((kernel) => this.#entry(kernel)).filter(({ pipeline }) => !pipeline);
+    await Promise.all(
+      wanted.map(async (compiled) => {
+        try {
+          compiled.pipeline = await this.#device.createComputePipelineAsync(this.#describe(compiled));
+        } catch (cause) {
+          throw new BackendError(
+            `webgpu: the kernel "${compiled.kernel.name}" does not compile on this device: ${(cause as Error).message}`,
+            { cause },
+          );
+        }
+      }),
+    );
+  }
+
+  groupOf({ kernel, layout }: CompiledKernel, params: GPUBuffer, ranges: readonly BoundRange[]): GPUBindGroup {
+    let key = `${kernel.id},${this.#idOf(params)}`;
+    for (const { buffer, offset, size } of ranges) key += `,${this.#idOf(buffer)}:${offset}:${size}`;
+    let group = this.#groups.get(key);
+    if (!group) {
+      if (this.#groups.size >= MOST_GROUPS) this.forgetGroups();
+      group = this.#device.createBindGroup({
+        label: kernel.name,
+        layout,
+        entries: [{ buffer: params, size: SLOT_BYTES }, ...ranges].map((resource, binding) => ({ binding, resource })),
+      });
+      this.#groups.set(key, group);
+    }
+    return group;
+  }
+
+  /** To be called when buffers were destroyed: bind groups must not name them. */
+  forgetGroups(): void {
+    this.#groups.clear();
+  }
+
+  #entry(kernel: Kernel): CompiledKernel {
+    let compiled = this.#compiled.get(kernel.id);
+    if (!compiled) {
+      compiled = { kernel, layout: this.#layoutOf(kernel), pipeline: undefined };
+      this.#compiled.set(kernel.id, compiled);
+    }
+    return compiled;
+  }
+
+  #layoutOf({ name, buffers }: Kernel): GPUBindGroupLayout {
+    const entries: GPUBindGroupLayoutEntry[] = buffers.map(({ use }, i) => ({
+      binding: i + 1,
+      visibility: COMPUTE,
+      buffer: { type: use === "read" ? "read-only-storage" : "storage" },
+    }));
+    const params: GPUBindGroupLayoutEntry = {
+      binding: 0,
+      visibility: COMPUTE,
+      buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: 0 },
+    };
+    return this.#device.createBindGroupLayout({ label: name, entries: [params, ...entries] });
+  }
+
+  #describe({ kernel, layout }: CompiledKernel): GPUComputePipelineDescriptor {
+    const { name, code } = kernel;
+    return {
+      label: name,
+      layout: this.#device.createPipelineLayout({ label: name, bindGroupLayouts: [layout] }),
+      compute: { module: this.#device.createShaderModule({ label: name, code }), entryPoint: "main" },
+    };
+  }
+
+  #idOf(buffer: GPUBuffer): number {
+    let id = this.#bufferIds.get(buffer);
+    if (id === undefined) {
+      id = this.#nextBufferId++;
+      this.#bufferIds.set(buffer, id);
+    }
+    return id;
+  }
+}
