@@ -21,7 +21,7 @@ export async function wasmBackend(build: WasmBuild = "relaxed", threads = 2): Pr
 }
 
 /** Debian's software adapter; real GPUs come through the system's own drivers. */
-const LAVAPIPE = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json";
+const LAVAPIPE = "/usr/share/vulkan/icd.d/lvp_icd.json";
 if (process.env.MAMBA_TEST_GPU === undefined && existsSync(LAVAPIPE)) process.env.VK_DRIVER_FILES ??= LAVAPIPE;
 
 /** A GPU backend that ends with the test file. */
