@@ -30,6 +30,8 @@ export interface Backend {
   readonly name: DeviceName;
   /** Threads of the host that share the work of a kernel. */
   readonly threads: number;
+  /** A fallback that was taken here and why, for people; undefined when there was none. */
+  readonly note?: string | undefined;
   /** Memory for `count` elements, its contents undefined. Throws BackendError when there is not enough. */
   allocate(dtype: DType, count: number): Storage;
   /** Gives memory back. The storage must not be used afterwards. */

@@ -62,6 +62,27 @@ describe("WasmBackend", () => {
     expect(actual).toEqual(expected);
   });
 
+  it("computes the same in one thread, with a memory that is not shared and grows", async () => {
+    const shared = await wasmBackend("relaxed", 2);
+    const alone = await WasmBackend.create({ threads: 2, isShared: false });
+    expect(alone).toMatchObject({
+      threads: 1,
+      build: "relaxed",
+      note: expect.stringMatching(/^one thread: .*isolated/),
+    });
+    expect(shared.note).toBeUndefined();
+    expect(await WasmBackend.create({ threads: 1, isShared: false })).toMatchObject({ threads: 1, note: undefined });
+    const run = (backend: WasmBackend): number[] => {
+      const x = tensorFrom(backend, numbers(9 * 70), [9, 70]);
+      // Growing leaves no old view of the memory behind.
+      backend.allocate("i8", 2 ** 26);
+      const weight = packWeight(tensorFrom(backend, numbers(40 * 70), [40, 70]), "int8");
+      return Array.from(linear({ x, weight }, {}).y.readNow());
+    };
+    expect(run(alone)).toEqual(run(shared));
+    alone.dispose();
+  });
+
   it("says how much memory is missing", async () => {
     const backend = await wasmBackend("simd", 1);
     expect(() => backend.allocate("f32", 2 ** 30)).toThrow(BackendError);

@@ -1,5 +1,6 @@
-// The WASM engine: one compiled module, one shared memory, and worker threads that run the module's `work` loop.
+// The WASM engine: one compiled module, one memory, shared where it may be, and worker threads that run its `work` loop.
 import { BackendError } from "../../core/errors.ts";
+import { unshareMemory } from "./unshare-memory.ts";
 
 /** simd: baseline SIMD. relaxed: with relaxed SIMD (fused multiply-add, 8-bit dot products), where the engine has it. */
 export type WasmBuild = "simd" | "relaxed";
@@ -10,11 +11,14 @@ export interface EngineOptions {
   threads?: number;
   /** Which build of the kernels; default: relaxed where it validates, else simd. */
   build?: WasmBuild;
+  /** Whether threads may share the memory; default: yes in Node, and in pages that are cross-origin isolated. Without it there is one thread. */
+  isShared?: boolean;
 }
 
 const PAGE_BYTES = 65536;
 const MAXIMUM_PAGES = 65536;
 const MAXIMUM_THREADS = 64;
+const DEFAULT_THREADS = 8;
 /** Mirrors kernels/assembly/runtime.ts. */
 const STATE_ADDRESS = 1024;
 const CLOSED = 1 << 15;
@@ -55,6 +59,8 @@ interface WorkerHandle {
 export class WasmEngine {
   readonly build: WasmBuild;
   readonly threads: number;
+  /** Why there are fewer threads than were asked for; undefined when there are not. */
+  readonly note: string | undefined;
   /** First address that tensors may use. */
   readonly firstFreeAddress: number;
   readonly #memory: WebAssembly.Memory;
@@ -63,12 +69,13 @@ export class WasmEngine {
   readonly #workers: WorkerHandle[] = [];
   #i32: Int32Array;
 
-  private constructor(module: WebAssembly.Module, build: WasmBuild, threads: number) {
+  private constructor({ module, build }: CompiledKernels, { threads, isShared, note }: Threading) {
     this.build = build;
     this.threads = threads;
+    this.note = note;
     this.firstFreeAddress = FIRST_FREE_ADDRESS + COMMAND_BYTES + threads * SCRATCH_BYTES;
     const initial = Math.ceil(this.firstFreeAddress / PAGE_BYTES);
-    this.#memory = new WebAssembly.Memory({ initial, maximum: MAXIMUM_PAGES, shared: true });
+    this.#memory = new WebAssembly.Memory({ initial, maximum: MAXIMUM_PAGES, shared: isShared });
     this.#i32 = new Int32Array(this.#memory.buffer);
     this.#i32[STATE_ADDRESS >> 2] = CLOSED;
     const instance = new WebAssembly.Instance(module, { env: { memory: this.#memory, abort: () => undefined } });
@@ -91,16 +98,13 @@ export class WasmEngine {
 
   /** Compiles the kernels and starts the threads. Throws BackendError when this JavaScript engine has no WASM SIMD. */
   static async create(options: EngineOptions = {}): Promise<WasmEngine> {
-    const threads = options.threads ?? defaultThreads();
-    if (!Number.isInteger(threads) || threads < 1 || threads > MAXIMUM_THREADS)
-      throw new BackendError(`wasm: threads must be a whole number from 1 to ${MAXIMUM_THREADS}, got ${threads}.`);
-    const { module, build } = await compileKernels(options.build);
-    return new WasmEngine(module, build, threads);
+    const threading = chooseThreads(options);
+    return new WasmEngine(await compileKernels(options.build, threading.isShared), threading);
   }
 
   /** The whole memory. Asked anew after every allocation, because growing makes a new buffer. */
-  get buffer(): SharedArrayBuffer {
-    return this.#memory.buffer as unknown as SharedArrayBuffer;
+  get buffer(): ArrayBufferLike {
+    return this.#memory.buffer;
   }
 
   /** Makes the addresses below `end` usable. */
@@ -161,11 +165,26 @@ export class WasmEngine {
 
 export { COMMAND_BYTES };
 
-function defaultThreads(): number {
+/** How the memory is held, and by how many threads. */
+interface Threading {
+  readonly threads: number;
+  readonly isShared: boolean;
+  readonly note: string | undefined;
+}
+
+const NOT_ISOLATED =
+  "one thread: this page is not cross-origin isolated, so that threads cannot share memory. Serve it with the headers " +
+  "Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp.";
+
+function chooseThreads({ threads: wanted, isShared: mayShare }: EngineOptions): Threading {
   const os = globalThis.process?.getBuiltinModule?.("node:os");
   const cores = os ? os.availableParallelism() : (globalThis.navigator?.hardwareConcurrency ?? 1);
-  const canShare = os !== undefined || globalThis.crossOriginIsolated;
-  return canShare ? Math.max(1, Math.min(8, cores)) : 1;
+  const threads = wanted ?? Math.max(1, Math.min(DEFAULT_THREADS, cores));
+  if (!Number.isInteger(threads) || threads < 1 || threads > MAXIMUM_THREADS)
+    throw new BackendError(`wasm: threads must be a whole number from 1 to ${MAXIMUM_THREADS}, got ${threads}.`);
+  const isShared = mayShare ?? (os !== undefined || globalThis.crossOriginIsolated);
+  if (isShared) return { threads, isShared, note: undefined };
+  return { threads: 1, isShared, note: threads > 1 ? NOT_ISOLATED : undefined };
 }
 
 function startWorker(): WorkerHandle {
@@ -183,19 +202,26 @@ function enableRelaxedSimd(): void {
   globalThis.process?.getBuiltinModule?.("node:v8")?.setFlagsFromString("--experimental-wasm-relaxed-simd");
 }
 
-async function compileKernels(
-  wanted: WasmBuild | undefined,
-): Promise<{ module: WebAssembly.Module; build: WasmBuild }> {
+interface CompiledKernels {
+  readonly module: WebAssembly.Module;
+  readonly build: WasmBuild;
+}
+
+async function compileKernels(wanted: WasmBuild | undefined, isShared: boolean): Promise<CompiledKernels> {
+  const bytesOf = async (build: WasmBuild): Promise<Uint8Array<ArrayBuffer>> => {
+    const bytes = await readKernels(build);
+    return isShared ? bytes : unshareMemory(bytes);
+  };
   if (wanted !== "simd") {
     if (isRelaxedFlagKnown()) enableRelaxedSimd();
-    const bytes = await readKernels("relaxed");
+    const bytes = await bytesOf("relaxed");
     if (WebAssembly.validate(bytes)) return { module: await WebAssembly.compile(bytes), build: "relaxed" };
     if (wanted === "relaxed")
       throw new BackendError(
         "wasm: this JavaScript engine has no relaxed SIMD. Use the simd build, or Node 22 or newer.",
       );
   }
-  const bytes = await readKernels("simd");
+  const bytes = await bytesOf("simd");
   if (!WebAssembly.validate(bytes))
     throw new BackendError(
       "wasm: this JavaScript engine has no WebAssembly SIMD with threads. Use Node 20.19 or newer, or --device reference.",

@@ -1,4 +1,4 @@
-// The CPU backend: SIMD kernels in WASM, over shared memory, on all cores. In Node and in a browser's worker.
+// The CPU backend: SIMD kernels in WASM, on all cores where threads may share memory. In Node and in a browser's worker.
 import type { DType, HostArray } from "../../core/dtype.ts";
 import { BYTES_PER_ELEMENT } from "../../core/dtype.ts";
 import { BackendError, DTypeError } from "../../core/errors.ts";
@@ -31,11 +31,12 @@ export function floatBits(value: number): number {
   return bits.getInt32(0);
 }
 
-/** Tensors in one shared WASM memory, at most 4 GiB, and kernels over it. */
+/** Tensors in one WASM memory, at most 4 GiB, and kernels over it. */
 export class WasmBackend implements Backend {
   readonly name = "wasm" as const;
   readonly threads: number;
   readonly build: WasmBuild;
+  readonly note: string | undefined;
   readonly #engine: WasmEngine;
   readonly #allocator: Allocator;
   #commands: Command[] | undefined;
@@ -45,6 +46,7 @@ export class WasmBackend implements Backend {
     this.#engine = engine;
     this.threads = engine.threads;
     this.build = engine.build;
+    this.note = engine.note;
     this.#allocator = new Allocator(engine.firstFreeAddress, (end) => engine.ensure(end));
   }
 
