@@ -28,7 +28,7 @@ export { train } from "./train/index.ts";
 export type { TrainOptions, TrainProgress, TrainResult } from "./train/index.ts";
 export type { Evaluation } from "./train/evaluate.ts";
 export type { BatchSource, TokenData } from "./data/batches.ts";
-export { loadTextFiles } from "./data/text.ts";
+export { loadTextFiles, tokenizeTexts } from "./data/text.ts";
 export { randomWindows, streams } from "./data/batches.ts";
 export {
   BackendError,

@@ -4,6 +4,7 @@ import type { Device } from "./backends/index.ts";
 import { openDevice } from "./backends/index.ts";
 import { createRandom } from "./core/random.ts";
 import { CheckpointError, DataError } from "./core/errors.ts";
+import { checkNode } from "./core/node-only.ts";
 import { formatShape, isSameShape } from "./core/shape.ts";
 import type { EvaluateOptions, Evaluation } from "./train/evaluate.ts";
 import { evaluate } from "./train/evaluate.ts";
@@ -265,8 +266,8 @@ function threadOptions({ threads }: DeviceOptions): { threads?: number } {
 
 /** The model in this package's assets. */
 async function defaultModelFolder(): Promise<string> {
-  const { fileURLToPath } = await import("node:url");
-  return fileURLToPath(new URL("../assets/default-model", import.meta.url));
+  checkNode("Mamba.load without a name", "In a browser give the URL of a checkpoint's folder.");
+  return (await import("./default-model-node.ts")).defaultModelFolder();
 }
 
 async function openTokenizer(source: FileSource): Promise<Tokenizer> {

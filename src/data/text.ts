@@ -1,6 +1,7 @@
 // Text to token data: documents of a text, and of files in Node.
 
 import { DataError } from "../core/errors.ts";
+import { checkNode } from "../core/node-only.ts";
 import type { Tokenizer } from "../tokenizers/tokenizer.ts";
 import type { TokenData } from "./token-data.ts";
 import { joinDocuments } from "./token-data.ts";
@@ -74,6 +75,7 @@ export async function loadTextFiles(
   tokenizer: Tokenizer,
   options: TextOptions = {},
 ): Promise<TokenData> {
+  checkNode("loadTextFiles", "In a browser give texts to tokenizeTexts.");
   const { readTextFiles } = await import("./text-node.ts");
   return tokenizeTexts(await readTextFiles(paths), tokenizer, options);
 }

@@ -1,5 +1,6 @@
 // Run: a training run under way. It makes steps, evaluates, saves, and tells of it.
 import { DataError } from "../core/errors.ts";
+import { checkNode } from "../core/node-only.ts";
 import type { Batch, BatchSource } from "../data/index.ts";
 import type { ModelState } from "../nn/language-model.ts";
 import type { Parameter } from "../tensor/parameter.ts";
@@ -49,6 +50,7 @@ export class Run<S extends ModelState> {
   static async open<S extends ModelState>(options: TrainOptions<S>): Promise<Run<S>> {
     const { outputDir, saveModel, resume = false } = options;
     if (outputDir === undefined) return new Run(options, await openData(options), undefined);
+    checkNode("train with outputDir", "In a browser leave it out; the model holds what was learned.");
     const { readRunState, RunFolder } = await import("./run-folder-node.ts");
     const folder = new RunFolder(outputDir, saveModel!);
     if (resume) return Run.#resume(options, folder, await readRunState(outputDir));

@@ -34,6 +34,7 @@ it("exports these names and no others", () => {
       "scope",
       "streams",
       "tensorFrom",
+      "tokenizeTexts",
       "train",
       "zeros",
     ]

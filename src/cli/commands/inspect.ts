@@ -1,11 +1,11 @@
 // mamba inspect: what a checkpoint holds, from its headers alone.
 import type { Command } from "commander";
+import { defaultModelFolder } from "../../default-model-node.ts";
 import type { TensorInfo } from "../../io/index.ts";
 import { openTensors } from "../../io/index.ts";
 import { loadMambaConfig } from "../../models/mamba/checkpoint.ts";
 import type { MambaConfig } from "../../models/mamba/config.ts";
 import { stateBytes } from "../../models/mamba/state.ts";
-import { defaultModelFolder } from "../default-model.ts";
 import { formatBytes, formatCount, formatTable } from "../format.ts";
 import { openModel } from "../load-model.ts";
 import { jsonOption, MODEL_HELP } from "../options.ts";
