@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import type { Backend } from "../../src/backends/backend.ts";
 import type { DType } from "../../src/core/dtype.ts";
 import { isReal } from "../../src/core/dtype.ts";
+import { float16ToFloat32, float32ToFloat16 } from "../../src/core/half.ts";
 import { createRandom } from "../../src/core/random.ts";
 import type { Random } from "../../src/core/random.ts";
 import { sizeOf } from "../../src/core/shape.ts";
@@ -78,12 +79,23 @@ export function testOp<I extends Tensors, O extends Tensors, Options>(
   });
 }
 
-function makeValues<Options>(opCase: OpCase<Options>): Values {
+/** The elements of a case's inputs, rounded to their dtype. */
+export function makeValues<Options>(opCase: OpCase<Options>): Values {
   const random = createRandom(1);
   const values: Values = {};
-  for (const [name, { shape, element = (r: Random) => r.normal() }] of Object.entries(opCase.inputs))
-    values[name] = Array.from({ length: sizeOf(shape) }, (_, i) => Math.fround(element(random, i)));
+  for (const [name, { shape, dtype, element = (r: Random) => r.normal() }] of Object.entries(opCase.inputs)) {
+    const numbers = Float32Array.from({ length: sizeOf(shape) }, (_, i) => element(random, i));
+    values[name] = Array.from(dtype === "f16" ? roundToHalf(numbers) : numbers);
+  }
   return values;
+}
+
+function roundToHalf(numbers: Float32Array): Float32Array {
+  const halves = new Uint16Array(numbers.length);
+  float32ToFloat16(numbers, halves);
+  const rounded = new Float32Array(numbers.length);
+  float16ToFloat32(halves, rounded);
+  return rounded;
 }
 
 function makeInput(backend: Backend, spec: InputSpec, data: number[]): Tensor {
@@ -91,7 +103,7 @@ function makeInput(backend: Backend, spec: InputSpec, data: number[]): Tensor {
   if (extraColumns === undefined) return tensorFrom(backend, data, shape, dtype);
   const columns = shape.at(-1)!;
   const wide = emptyTensor(backend, [...shape.slice(0, -1), columns + extraColumns], dtype);
-  wide.write(new Float64Array(wide.size).fill(dtype === "f32" ? 0.5 : 0));
+  wide.write(new Float64Array(wide.size).fill(isReal(dtype) ? 0.5 : 0));
   const view = wide.columnsOf(extraColumns >> 1, (extraColumns >> 1) + columns);
   view.write(Float64Array.from(data));
   return view;

@@ -1,18 +1,32 @@
 // add on the WebGPU backend.
-import type { KernelFamily, WebGpuBackend } from "../../backends/webgpu/index.ts";
+import type { WebGpuBackend } from "../../backends/webgpu/index.ts";
 import { defineKernel } from "../../backends/webgpu/index.ts";
+import type { BufferUse } from "../../backends/webgpu/kernel.ts";
 import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { dispatchElements, elementsHeader, splitRows } from "../webgpu-elements.ts";
+import type { VectorWidth } from "../webgpu-elements.ts";
+import {
+  dispatchElements,
+  elementsHeader,
+  gradientUse,
+  splitRows,
+  storeTo,
+  vectorAt,
+  vectorType,
+  vectorUse,
+  vectorWidthOf,
+} from "../webgpu-elements.ts";
 import type { AddInputs, AddOutputs } from "./index.ts";
 
 export function forward(
   { inputs: { a, b }, outputs: { y } }: ForwardCall<AddInputs, AddOutputs, object>,
   backend: WebGpuBackend,
 ): void {
-  splitRows(backend, { a, b, y }, (parts) =>
-    dispatchElements(backend, addElements({ a: a.dtype, b: b.dtype, y: y.dtype }), parts, parts.y),
-  );
+  splitRows(backend, { a, b, y }, (parts) => {
+    const width = vectorWidthOf(parts.a, parts.b, parts.y);
+    const kernel = addElements({ a: a.dtype, b: b.dtype, y: y.dtype, width });
+    dispatchElements(backend, kernel, parts, { like: parts.y, width });
+  });
 }
 
 /** grad.a += grad.y; grad.b += grad.y. */
@@ -25,39 +39,50 @@ export function backward(
 
 /** to += from; a copy where `to` has no content yet. */
 export function addTo(backend: WebGpuBackend, from: Tensor, to: Tensor): void {
-  const adds = backend.hasContent(to);
-  splitRows(backend, { source: from, to }, (parts) =>
-    dispatchElements(backend, addInPlace({ source: from.dtype, to: to.dtype, adds }), parts, parts.to),
-  );
+  const use = gradientUse(backend, to);
+  splitRows(backend, { source: from, to }, (parts) => {
+    const width = vectorWidthOf(parts.source, parts.to);
+    const kernel = addInPlace({ source: from.dtype, to: use, width });
+    dispatchElements(backend, kernel, parts, { like: parts.to, width });
+  });
 }
 
-const addElements: KernelFamily<{ a: string; b: string; y: string }> = defineKernel(
+const addElements = defineKernel<{ a: string; b: string; y: string; width: VectorWidth }>(
   "add",
   [
-    { a: "f32", b: "f32", y: "f32" },
-    { a: "f32", b: "f16", y: "f32" },
+    { a: "f32", b: "f32", y: "f32", width: 4 },
+    { a: "f32", b: "f16", y: "f32", width: 1 },
   ],
-  ({ a, b, y }) => ({
-    buffers: { a: `read ${a}`, b: `read ${b}`, y: `write ${y}` },
+  ({ a, b, y, width }) => ({
+    buffers: {
+      a: `read ${vectorType(a, width)}`,
+      b: `read ${vectorType(b, width)}`,
+      y: `write ${vectorType(y, width)}`,
+    },
     params: ["rows", "columns"],
-    body: elementsHeader(/* wgsl */ `
-  y[params.y_at + row * params.y_stride + column] = ${y}(
-    f32(a[params.a_at + row * params.a_stride + column]) + f32(b[params.b_at + row * params.b_stride + column]));`),
+    body: elementsHeader(
+      width,
+      /* wgsl */ `
+  let sum = Floats(${vectorAt("a")}) + Floats(${vectorAt("b")});
+  ${storeTo("y", `write ${y}`, width, { value: "sum" })}`,
+    ),
   }),
 );
 
-const addInPlace: KernelFamily<{ source: string; to: string; adds: boolean }> = defineKernel(
+const addInPlace = defineKernel<{ source: string; to: BufferUse; width: VectorWidth }>(
   "addTo",
   [
-    { source: "f32", to: "f32", adds: true },
-    { source: "f16", to: "f32", adds: false },
+    { source: "f32", to: "add f32", width: 4 },
+    { source: "f16", to: "write f32", width: 1 },
   ],
-  ({ source, to, adds }) => ({
-    buffers: { source: `read ${source}`, to: adds ? `add ${to}` : `write ${to}` },
+  ({ source, to, width }) => ({
+    buffers: { source: `read ${vectorType(source, width)}`, to: vectorUse(to, width) },
     params: ["rows", "columns"],
-    body: elementsHeader(/* wgsl */ `
-  let at = params.to_at + row * params.to_stride + column;
-  let value = f32(source[params.source_at + row * params.source_stride + column]);
-  to[at] = ${to}(${adds ? "f32(to[at]) + " : ""}value);`),
+    body: elementsHeader(
+      width,
+      /* wgsl */ `
+  let value = Floats(${vectorAt("source")});
+  ${storeTo("to", to, width, { value: "value" })}`,
+    ),
   }),
 );

@@ -8,6 +8,7 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type RmsNormInputs = { readonly x: Tensor; readonly weight: Tensor };
 export type RmsNormOutputs = { readonly y: Tensor };
@@ -41,6 +42,9 @@ export const rmsNorm: Op<RmsNormInputs, RmsNormOutputs, RmsNormOptions> = define
     return { y: { shape: x.shape, dtype } };
   },
   saves: ({ x }) => ({ inverse: { shape: [x.rows] } }),
-  kernels: { reference: reference.forward, wasm: wasm.forward },
-  gradient: { of: ["x", "weight"], kernels: { reference: reference.backward, wasm: wasm.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["x", "weight"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });

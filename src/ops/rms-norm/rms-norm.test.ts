@@ -1,6 +1,7 @@
 // rmsNorm against the reference and central differences; the same bits for any batch and any number of threads.
 import { expect, it } from "vitest";
 import { reference, wasmBackend } from "../../../test/support/backends.ts";
+import { testOpOnGpu } from "../../../test/support/test-op-gpu.ts";
 import { testOp } from "../../../test/support/test-op.ts";
 import { createRandom } from "../../core/random.ts";
 import { Tape } from "../../tensor/tape.ts";
@@ -13,12 +14,13 @@ const shapes = [
   [5, 37],
   [70, 130],
 ];
+const shapeCases = shapes.map((shape) => ({
+  name: `[${shape.join(", ")}]`,
+  inputs: { x: { shape }, weight: { shape: [shape.at(-1)!] } },
+  options: {},
+}));
 testOp(rmsNorm, [
-  ...shapes.map((shape) => ({
-    name: `[${shape.join(", ")}]`,
-    inputs: { x: { shape }, weight: { shape: [shape.at(-1)!] } },
-    options: {},
-  })),
+  ...shapeCases,
   {
     name: "one column",
     inputs: { x: { shape: [2, 1] }, weight: { shape: [1] } },
@@ -30,6 +32,20 @@ testOp(rmsNorm, [
     options: { eps: 0.5 },
   },
 ]);
+
+testOpOnGpu(
+  rmsNorm,
+  [
+    ...shapeCases.slice(1),
+    { name: "float32 from any", inputs: { x: { shape: [9, 24] }, weight: { shape: [24] } }, options: { dtype: "f32" } },
+    {
+      name: "wide rows, views of whole vectors",
+      inputs: { x: { shape: [5, 388], extraColumns: 24 }, weight: { shape: [388] } },
+      options: {},
+    },
+  ],
+  { halves: ["x"] },
+);
 
 const WIDTH = 101;
 const ROWS = 700;

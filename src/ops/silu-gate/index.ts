@@ -6,6 +6,7 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type SiluGateInputs = { readonly x: Tensor; readonly z: Tensor };
 export type SiluGateOutputs = { readonly y: Tensor };
@@ -25,6 +26,9 @@ export const siluGate: Op<SiluGateInputs, SiluGateOutputs, object> = defineOp<Si
       );
     return { y: { shape: x.shape, dtype: x.dtype } };
   },
-  kernels: { reference: reference.forward, wasm: wasm.forward },
-  gradient: { of: ["x", "z"], kernels: { reference: reference.backward, wasm: wasm.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["x", "z"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });

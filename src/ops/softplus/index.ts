@@ -6,6 +6,7 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type SoftplusInputs = { readonly x: Tensor; readonly bias?: Tensor | undefined };
 export type SoftplusOutputs = { readonly y: Tensor };
@@ -26,6 +27,9 @@ export const softplus: Op<SoftplusInputs, SoftplusOutputs, object> = defineOp<So
       );
     return { y: { shape: x.shape, dtype: x.dtype } };
   },
-  kernels: { reference: reference.forward, wasm: wasm.forward },
-  gradient: { of: ["x", "bias"], kernels: { reference: reference.backward, wasm: wasm.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["x", "bias"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });

@@ -1,6 +1,7 @@
 // softplus against the reference and central differences; extremes; the same bits for any number of threads.
 import { expect, it } from "vitest";
-import { reference, wasmBackend } from "../../../test/support/backends.ts";
+import { gpuBackend, hasGpu, reference, wasmBackend } from "../../../test/support/backends.ts";
+import { testOpOnGpu } from "../../../test/support/test-op-gpu.ts";
 import { testOp } from "../../../test/support/test-op.ts";
 import { createRandom } from "../../core/random.ts";
 import { Tape } from "../../tensor/tape.ts";
@@ -20,10 +21,25 @@ testOp(softplus, [
   { name: "many rows", inputs: { x: { shape: [300, 31] }, bias: { shape: [31] } }, options: {} },
 ]);
 
+testOpOnGpu(
+  softplus,
+  [
+    { name: "many rows", inputs: { x: { shape: [300, 31] }, bias: { shape: [31] } }, options: {} },
+    {
+      name: "views of whole vectors",
+      inputs: { x: { shape: [40, 24], extraColumns: 8 }, bias: { shape: [24] } },
+      options: {},
+    },
+    { name: "no bias", inputs: { x: { shape: [3, 8] } }, options: {} },
+  ],
+  { halves: ["x"] },
+);
+
 it("neither overflows nor loses small values", async () => {
-  for (const backend of [reference, await wasmBackend("simd"), await wasmBackend("relaxed")]) {
+  const gpus = hasGpu ? [await gpuBackend()] : [];
+  for (const backend of [reference, await wasmBackend("simd"), await wasmBackend("relaxed"), ...gpus]) {
     const x = tensorFrom(backend, [1000, 88, -40, -1000, NaN], [5]);
-    const y = softplus({ x }, {}).y.readNow();
+    const y = await softplus({ x }, {}).y.readNative();
     expect(y[0]).toBe(1000);
     expect(y[1]).toBe(88);
     expect(Math.abs(y[2] / Math.exp(-40) - 1)).toBeLessThan(1e-6);
