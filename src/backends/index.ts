@@ -1,9 +1,10 @@
 // Opening a device by name. A device is shared by all who ask for the same.
-import { BackendError, UsageError } from "../core/errors.ts";
+import { UsageError } from "../core/errors.ts";
 import type { Backend } from "./backend.ts";
 import { ReferenceBackend } from "./reference/index.ts";
 import type { EngineOptions } from "./wasm/index.ts";
 import { WasmBackend } from "./wasm/index.ts";
+import { hasRealGpu } from "./webgpu/adapter.ts";
 import { WebGpuBackend } from "./webgpu/index.ts";
 
 /** auto: the fastest that works here: webgpu where there is a real GPU, else wasm. */
@@ -27,7 +28,7 @@ export async function openDevice(device: Device = "auto", options: EngineOptions
   return shared(JSON.stringify(["wasm", options.threads, options.build]), () => WasmBackend.create(options));
 }
 
-/** Forgets a shared device that was lost or disposed of, so that the next call makes a new one. */
+/** One backend for all who ask for the same; when it could not be made, the next call tries again. */
 function shared(key: string, make: () => Promise<Backend>): Promise<Backend> {
   let backend = open.get(key);
   if (!backend) {
@@ -38,22 +39,11 @@ function shared(key: string, make: () => Promise<Backend>): Promise<Backend> {
   return backend;
 }
 
+/** A GPU that was lost or disposed of is forgotten, so that the next call opens a new one. */
 function openGpuDevice(): Promise<Backend> {
   return shared("webgpu", async () => {
     const backend = await WebGpuBackend.create();
     void backend.device.lost.then(() => open.delete("webgpu"));
     return backend;
   });
-}
-
-/** Whether there is a GPU that is not emulated by the processor. */
-async function hasRealGpu(): Promise<boolean> {
-  try {
-    const backend = (await openGpuDevice()) as WebGpuBackend;
-    if (!backend.about.isSoftware) return true;
-    backend.dispose();
-  } catch (error) {
-    if (!(error instanceof BackendError)) throw error;
-  }
-  return false;
 }

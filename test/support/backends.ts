@@ -1,10 +1,12 @@
 // The backends that tests run on: the reference, both builds of the WASM kernels, and a GPU where there is an adapter.
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll } from "vitest";
 import type { Backend } from "../../src/backends/backend.ts";
 import { ReferenceBackend } from "../../src/backends/reference/index.ts";
 import type { WasmBuild } from "../../src/backends/wasm/index.ts";
 import type { GpuOptions } from "../../src/backends/webgpu/index.ts";
+import { findAdapter } from "../../src/backends/webgpu/adapter.ts";
 import { WebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import { WasmBackend } from "../../src/backends/wasm/index.ts";
 
@@ -20,9 +22,19 @@ export async function wasmBackend(build: WasmBuild = "relaxed", threads = 2): Pr
   return backend;
 }
 
-/** Debian's software adapter; real GPUs come through the system's own drivers. */
-const LAVAPIPE = "/usr/share/vulkan/icd.d/lvp_icd.json";
-if (process.env.MAMBA_TEST_GPU === undefined && existsSync(LAVAPIPE)) process.env.VK_DRIVER_FILES ??= LAVAPIPE;
+const DRIVERS = "/usr/share/vulkan/icd.d";
+
+/**
+ * Tests run on Mesa's software adapter where it is installed, so that they are the same on every machine; with
+ * MAMBA_TEST_GPU set, on what the system's drivers offer.
+ */
+function chooseDriver(): void {
+  if (process.env.MAMBA_TEST_GPU !== undefined || !existsSync(DRIVERS)) return;
+  const lavapipe = readdirSync(DRIVERS).find((name) => /^lvp_icd.*\.json$/.test(name));
+  if (lavapipe) process.env.VK_DRIVER_FILES ??= join(DRIVERS, lavapipe);
+}
+
+chooseDriver();
 
 /** A GPU backend that ends with the test file. */
 export async function gpuBackend(options: GpuOptions = {}): Promise<WebGpuBackend> {
@@ -31,18 +43,25 @@ export async function gpuBackend(options: GpuOptions = {}): Promise<WebGpuBacken
   return backend;
 }
 
+const absence = process.env.REQUIRE_WEBGPU === "1" ? undefined : await whyNoAdapter();
+
 /**
  * Whether tests on a GPU run: where an adapter is found, software ones too. CI requires one (REQUIRE_WEBGPU=1); elsewhere
- * its tests are skipped, and say so.
+ * its tests are skipped, and say so: see {@link onGpu}.
  */
-export const hasGpu: boolean = process.env.REQUIRE_WEBGPU === "1" || (await findsAdapter());
+export const hasGpu: boolean = absence === undefined;
 
-async function findsAdapter(): Promise<boolean> {
+/** The name of a test or group that needs a GPU; where there is none, with the reason why it is skipped. */
+export function onGpu(name: string): string {
+  return hasGpu ? name : `${name} (skipped: ${absence})`;
+}
+
+async function whyNoAdapter(): Promise<string | undefined> {
   try {
-    (await WebGpuBackend.create()).dispose();
-    return true;
-  } catch {
-    return false;
+    await findAdapter();
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
   }
 }
 

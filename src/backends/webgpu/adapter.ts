@@ -24,13 +24,22 @@ const RAISED_LIMITS = [
 ] as const;
 
 export interface GpuOptions {
+  /** Which GPU of several. Default "high-performance". */
+  powerPreference?: GPUPowerPreference;
+  /**
+   * A part of the adapter's name, Node only: "NVIDIA", or "llvmpipe" for an emulated one. Default: the environment
+   * variable MAMBA_GPU, else the first that is found.
+   */
+  adapter?: string | undefined;
   /** Features to do without though the adapter has them: to test the portable paths. */
   without?: readonly GpuFeature[];
   /** Features that must be there, else a BackendError names what is missing. */
   require?: readonly GpuFeature[];
   /** Bytes of a storage binding at the most, below the adapter's own limit: to test what is split. */
   maxBindingBytes?: number;
-  /** Dawn's toggles, Node only: for measurements. */
+  /** Bytes of device memory to hold at the most. Default: until the device refuses. */
+  maxMemoryBytes?: number;
+  /** Options of Dawn's create(), Node only: for measurements ("enable-dawn-features=..."), and "backend=null". */
   toggles?: readonly string[];
 }
 
@@ -47,6 +56,8 @@ export interface MatrixShape {
 export interface OpenedGpu {
   readonly device: GPUDevice;
   readonly about: GpuDescription;
+  /** Whether errors arrive within the call that makes them. */
+  readonly reportsAtOnce: boolean;
 }
 
 export interface GpuDescription {
@@ -70,43 +81,84 @@ const kept = new Set<unknown>();
 
 /** Opens a device with all that kernels can use of it. Throws BackendError that says what is missing and what to do. */
 export async function openGpu(options: GpuOptions = {}): Promise<OpenedGpu> {
-  const gpu = await findGpu(options.toggles ?? []);
-  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-  if (!adapter)
-    throw new BackendError(
-      "webgpu: there is no GPU adapter here. Install a Vulkan, Metal or Direct3D 12 driver, or use --device wasm.",
-    );
-  const missing = (options.require ?? []).filter((feature) => !adapter.features.has(feature));
-  if (missing.length > 0)
-    throw new BackendError(
-      `webgpu: the adapter (${adapter.info.description || adapter.info.vendor}) lacks ${missing.join(", ")}. It has: ${[...adapter.features].join(", ")}.`,
-    );
-  const features = WANTED_FEATURES.filter(
-    (feature) => adapter.features.has(feature) && !options.without?.includes(feature),
-  );
+  const adapter = await findAdapter(options);
+  const features = chooseFeatures(adapter, options);
   const requiredLimits: Record<string, number> = {};
   for (const limit of RAISED_LIMITS) requiredLimits[limit] = adapter.limits[limit];
-  const device = await adapter.requestDevice({
-    label: "mamba.ts",
-    requiredFeatures: features as GPUFeatureName[],
-    requiredLimits,
-  });
+  const device = await adapter
+    .requestDevice({ label: "mamba.ts", requiredFeatures: features as GPUFeatureName[], requiredLimits })
+    .catch((cause: unknown) => {
+      throw new BackendError(`webgpu: ${nameOf(adapter)} gives no device: ${(cause as Error).message}`, { cause });
+    });
   kept.add(device);
   void device.lost.then(() => kept.delete(device));
-  return { device, about: describe(adapter, features) };
+  return { device, about: describe(adapter, features), reportsAtOnce: !navigatorGpu() };
+}
+
+/** Whether there is a GPU, and one that is not emulated by the processor. Makes no device. */
+export async function hasRealGpu(options: GpuOptions = {}): Promise<boolean> {
+  try {
+    return !isSoftware(await findAdapter(options));
+  } catch (error) {
+    if (error instanceof BackendError) return false;
+    throw error;
+  }
+}
+
+/** The adapter that these options choose. @throws BackendError that says what to do when there is none */
+export async function findAdapter(options: GpuOptions = {}): Promise<GPUAdapter> {
+  const gpu = await findGpu(options);
+  const { powerPreference = "high-performance" } = options;
+  let cause: unknown;
+  const adapter = await gpu.requestAdapter({ powerPreference }).catch((error: unknown) => {
+    cause = error;
+  });
+  if (adapter) return adapter;
+  const details = cause ? ` (${(cause as Error).message.trim().replaceAll(/\s*\n[\s*]*/g, "; ")})` : "";
+  throw new BackendError(
+    `webgpu: there is no GPU adapter here${details}. Install a Vulkan, Metal or Direct3D 12 driver, or use --device wasm.`,
+    { cause },
+  );
+}
+
+function chooseFeatures(adapter: GPUAdapter, { require = [], without = [] }: GpuOptions): GpuFeature[] {
+  const both = require.filter((feature) => without.includes(feature));
+  if (both.length > 0)
+    throw new BackendError(`webgpu: ${both.join(", ")} cannot be required and done without. Give one of the two.`);
+  const missing = require.filter((feature) => !adapter.features.has(feature));
+  if (missing.length > 0)
+    throw new BackendError(
+      `webgpu: ${nameOf(adapter)} lacks ${missing.join(", ")}. It has: ${[...adapter.features].join(", ")}.`,
+    );
+  return WANTED_FEATURES.filter((feature) => adapter.features.has(feature) && !without.includes(feature));
+}
+
+type AdapterInfo = GPUAdapterInfo & {
+  readonly subgroupMatrixConfigs?: Iterable<MatrixShape>;
+  readonly isFallbackAdapter?: boolean;
+};
+
+function nameOf({ info }: GPUAdapter): string {
+  return `the adapter (${info.description || info.device || info.vendor || "without a name"})`;
+}
+
+/** Some browsers do not say it in isFallbackAdapter. */
+function isSoftware({ info }: GPUAdapter): boolean {
+  const { isFallbackAdapter, architecture, device, description } = info as AdapterInfo;
+  return (
+    (isFallbackAdapter ?? false) ||
+    /swiftshader|software|llvmpipe|null-backend/i.test(`${architecture} ${device} ${description}`)
+  );
 }
 
 function describe(adapter: GPUAdapter, features: readonly string[]): GpuDescription {
-  const info = adapter.info as GPUAdapterInfo & {
-    subgroupMatrixConfigs?: Iterable<MatrixShape>;
-    isFallbackAdapter?: boolean;
-  };
+  const info = adapter.info as AdapterInfo;
   const hasMatrices = features.includes("chromium-experimental-subgroup-matrix");
   return {
     vendor: info.vendor,
     architecture: info.architecture,
     description: info.description || info.device,
-    isSoftware: info.isFallbackAdapter ?? /swiftshader|software|llvmpipe/i.test(`${info.architecture} ${info.device}`),
+    isSoftware: isSoftware(adapter),
     features: new Set(features),
     subgroupSize: [info.subgroupMinSize ?? 0, info.subgroupMaxSize ?? 0],
     matrixShapes: hasMatrices ? [...(info.subgroupMatrixConfigs ?? [])].map(toMatrixShape) : [],
@@ -117,17 +169,19 @@ function toMatrixShape({ M, N, K, componentType, resultComponentType }: MatrixSh
   return { M, N, K, componentType, resultComponentType };
 }
 
-/** Whether this is a browser page or worker (or a runtime like one) that offers WebGPU by itself. */
+/** What a browser page or worker (or a runtime like one) offers by itself. */
 function navigatorGpu(): GPU | undefined {
   return (globalThis.navigator as { gpu?: GPU } | undefined)?.gpu;
 }
 
-async function findGpu(toggles: readonly string[]): Promise<GPU> {
+async function findGpu({ adapter, toggles = [] }: GpuOptions): Promise<GPU> {
   const own = navigatorGpu();
   if (own) return own;
   if (!globalThis.process?.versions?.node)
     throw new BackendError(
       "webgpu: this browser has no WebGPU here. It needs a secure page (https or localhost) and a recent browser; or use the wasm device.",
     );
-  return (await import("./dawn-node.ts")).createDawn([...DAWN_OPTIONS, ...toggles], kept);
+  const wanted = adapter ?? process.env["MAMBA_GPU"];
+  const { createDawn } = await import("./dawn-node.ts");
+  return createDawn([...DAWN_OPTIONS, ...(wanted ? [`adapter=${wanted}`] : []), ...toggles], kept);
 }

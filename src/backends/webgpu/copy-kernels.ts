@@ -6,9 +6,9 @@ import { defineKernel } from "./kernel.ts";
 export const COPY_WORKGROUP = 256;
 
 /** y[row, column] = 0. */
-export const zeroColumns: KernelFamily<{ type: "f32" | "f16" }> = defineKernel(
+export const zeroColumns: KernelFamily<{ type: "u32" | "f16" }> = defineKernel(
   "zeroColumns",
-  [{ type: "f32" }, { type: "f16" }],
+  [{ type: "u32" }, { type: "f16" }],
   ({ type }) => ({
     buffers: { y: `add ${type}` },
     params: ["rows", "columns"],
@@ -22,18 +22,14 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }),
 );
 
-/** to[i] = from[i], element by element. */
-export const copyElements: KernelFamily<{ type: "f32" | "f16" }> = defineKernel(
-  "copyElements",
-  [{ type: "f32" }, { type: "f16" }],
-  ({ type }) => ({
-    buffers: { source: `read ${type}`, to: `add ${type}` },
-    params: ["count"],
-    body: /* wgsl */ `
+/** to[i] = source[i], halves one by one. */
+export const copyElements: KernelFamily<Record<string, never>> = defineKernel("copyElements", [{}], () => ({
+  buffers: { source: "read f16", to: "add f16" },
+  params: ["count"],
+  body: /* wgsl */ `
 @compute @workgroup_size(${COPY_WORKGROUP})
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * ${COPY_WORKGROUP}u;
   if (i < params.count) { to[params.to_at + i] = source[params.source_at + i]; }
 }`,
-  }),
-);
+}));

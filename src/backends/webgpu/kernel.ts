@@ -38,6 +38,8 @@ export interface Kernel {
 export interface KernelBuffer {
   readonly name: string;
   readonly use: "read" | "write" | "add";
+  /** WGSL type of its elements. */
+  readonly type: string;
 }
 
 export interface KernelParam {
@@ -111,5 +113,5 @@ function assemble(name: string, source: KernelSource): Kernel {
   if (/\bsubgroup[A-Z]|\bsubgroup_/.test(text)) enables.add("subgroups");
   const head = [...enables].map((extension) => `enable ${extension};`).join("\n");
   const code = [head, source.directives, text].filter(Boolean).join("\n");
-  return { id: nextId++, name, code, buffers: buffers.map(({ name, use }) => ({ name, use })), params };
+  return { id: nextId++, name, code, buffers, params };
 }

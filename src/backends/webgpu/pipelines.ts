@@ -1,5 +1,6 @@
 // Compiled kernels and their bind groups, kept for the next dispatch of the same.
 import { BackendError } from "../../core/errors.ts";
+import type { Failures } from "./failures.ts";
 import type { Kernel } from "./kernel.ts";
 import { SLOT_BYTES } from "./params.ts";
 
@@ -12,6 +13,8 @@ export interface CompiledKernel {
   readonly layout: GPUBindGroupLayout;
   /** Absent while it is being compiled ahead. */
   pipeline: GPUComputePipeline | undefined;
+  /** Why the device refuses it. */
+  failure: BackendError | undefined;
 }
 
 /** A part of a buffer that a kernel sees. */
@@ -23,37 +26,45 @@ export interface BoundRange {
 
 export class Pipelines {
   readonly #device: GPUDevice;
+  readonly #failures: Failures;
   readonly #compiled = new Map<number, CompiledKernel>();
   readonly #groups = new Map<string, GPUBindGroup>();
   readonly #bufferIds = new WeakMap<GPUBuffer, number>();
   #nextBufferId = 0;
 
-  constructor(device: GPUDevice) {
+  constructor(device: GPUDevice, failures: Failures) {
     this.#device = device;
+    this.#failures = failures;
   }
 
-  /** The pipeline of a kernel, compiled now unless it was before. */
+  /** The pipeline of a kernel, compiled now unless it was before. @throws BackendError for one that was refused before */
   pipelineOf(kernel: Kernel): CompiledKernel & { readonly pipeline: GPUComputePipeline } {
     const compiled = this.#entry(kernel);
-    compiled.pipeline ??= this.#device.createComputePipeline(this.#describe(compiled));
+    if (compiled.failure) throw compiled.failure;
+    compiled.pipeline ??= this.#watched(kernel, () => {
+      const module = this.#device.createShaderModule({ label: kernel.name, code: kernel.code });
+      return this.#device.createComputePipeline(this.#describe(compiled, module));
+    });
     return compiled as CompiledKernel & { readonly pipeline: GPUComputePipeline };
   }
 
   /** Compiles kernels side by side, ahead of their first use. @throws BackendError for WGSL that the device refuses */
   async compileAhead(kernels: Iterable<Kernel>): Promise<void> {
     const wanted = [...new Set(kernels)].map((kernel) => this.#entry(kernel)).filter(({ pipeline }) => !pipeline);
-    await Promise.all(
-      wanted.map(async (compiled) => {
-        try {
-          compiled.pipeline = await this.#device.createComputePipelineAsync(this.#describe(compiled));
-        } catch (cause) {
-          throw new BackendError(
-            `webgpu: the kernel "${compiled.kernel.name}" does not compile on this device: ${(cause as Error).message}`,
-            { cause },
-          );
-        }
-      }),
-    );
+    await this.#failures.guard("compiling", () => Promise.all(wanted.map((compiled) => this.#compile(compiled))));
+  }
+
+  async #compile(compiled: CompiledKernel): Promise<void> {
+    const { name, code } = compiled.kernel;
+    this.#device.pushErrorScope("validation");
+    const module = this.#device.createShaderModule({ label: name, code });
+    const refused = this.#device.popErrorScope().catch(() => undefined);
+    try {
+      compiled.pipeline = await this.#device.createComputePipelineAsync(this.#describe(compiled, module));
+    } catch (cause) {
+      compiled.failure ??= compileError(name, (await refused) ?? (cause as Error));
+      throw compiled.failure;
+    }
   }
 
   groupOf({ kernel, layout }: CompiledKernel, params: GPUBuffer, ranges: readonly BoundRange[]): GPUBindGroup {
@@ -80,7 +91,8 @@ export class Pipelines {
   #entry(kernel: Kernel): CompiledKernel {
     let compiled = this.#compiled.get(kernel.id);
     if (!compiled) {
-      compiled = { kernel, layout: this.#layoutOf(kernel), pipeline: undefined };
+      const layout = this.#watched(kernel, () => this.#layoutOf(kernel));
+      compiled = { kernel, layout, pipeline: undefined, failure: undefined };
       this.#compiled.set(kernel.id, compiled);
     }
     return compiled;
@@ -100,13 +112,21 @@ export class Pipelines {
     return this.#device.createBindGroupLayout({ label: name, entries: [params, ...entries] });
   }
 
-  #describe({ kernel, layout }: CompiledKernel): GPUComputePipelineDescriptor {
-    const { name, code } = kernel;
+  #describe({ kernel: { name }, layout }: CompiledKernel, module: GPUShaderModule): GPUComputePipelineDescriptor {
     return {
       label: name,
       layout: this.#device.createPipelineLayout({ label: name, bindGroupLayouts: [layout] }),
-      compute: { module: this.#device.createShaderModule({ label: name, code }), entryPoint: "main" },
+      compute: { module, entryPoint: "main" },
     };
+  }
+
+  /** What the device refuses in `body` is the kernel's failure: told with the next check, and at each further use. */
+  #watched<T>(kernel: Kernel, body: () => T): T {
+    return this.#failures.watch(this.#device, "validation", body, (error) => {
+      const compiled = this.#compiled.get(kernel.id)!;
+      compiled.failure ??= compileError(kernel.name, error);
+      this.#failures.add(compiled.failure);
+    });
   }
 
   #idOf(buffer: GPUBuffer): number {
@@ -117,4 +137,10 @@ export class Pipelines {
     }
     return id;
   }
+}
+
+function compileError(name: string, cause: { readonly message: string }): BackendError {
+  return new BackendError(`webgpu: the kernel "${name}" does not compile on this device: ${cause.message.trim()}`, {
+    cause,
+  });
 }

@@ -5,7 +5,7 @@ import type { Storage } from "../backend.ts";
 /** Columns that still hold zeros only by promise: of rows of `width` elements, the ranges [start, end). */
 interface PromisedZeros {
   readonly width: number;
-  ranges: (readonly [start: number, end: number])[];
+  readonly ranges: readonly (readonly [start: number, end: number])[];
 }
 
 export interface WebGpuStorage extends Storage {
@@ -35,6 +35,13 @@ export interface Place {
   readonly rowStride: number;
   readonly rows: number;
   readonly columns: number;
+}
+
+/** What is known of a storage's contents, beside the contents. */
+export type ContentState = Pick<WebGpuStorage, "zeros" | "mirror" | "version">;
+
+export function contentState({ zeros, mirror, version }: WebGpuStorage): ContentState {
+  return { zeros, mirror, version };
 }
 
 /** Promises zeros everywhere. */
@@ -69,13 +76,12 @@ export function keepPromise(place: Place): boolean {
   const range = rangeIn(place, zeros);
   if (!range) return !isSomePromised(place);
   const [start, end] = range;
-  if (zeros.width === storage.count && place.rowStride !== storage.count)
-    storage.zeros = { width: place.rowStride, ranges: [[0, place.rowStride]] };
-  const current = storage.zeros!;
-  current.ranges = current.ranges.flatMap(([from, to]) =>
+  const isWhole = zeros.width === storage.count;
+  const before = isWhole ? [[0, place.rowStride] as const] : zeros.ranges;
+  const ranges = before.flatMap(([from, to]) =>
     [[from, Math.min(to, start)] as const, [Math.max(from, end), to] as const].filter(([a, b]) => a < b),
   );
-  if (current.ranges.length === 0) storage.zeros = undefined;
+  storage.zeros = ranges.length === 0 ? undefined : { width: place.rowStride, ranges };
   return true;
 }
 
