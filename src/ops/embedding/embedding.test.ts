@@ -1,6 +1,7 @@
 // embedding against the reference and central differences; wrong ids; the same bits for any number of threads.
 import { expect, it } from "vitest";
-import { reference, wasmBackend } from "../../../test/support/backends.ts";
+import { gpuBackend, hasGpu, reference, wasmBackend } from "../../../test/support/backends.ts";
+import { testOpOnGpu } from "../../../test/support/test-op-gpu.ts";
 import { testOp } from "../../../test/support/test-op.ts";
 import { DataError } from "../../core/errors.ts";
 import { createRandom } from "../../core/random.ts";
@@ -29,6 +30,15 @@ testOp(embedding, [
   { name: "many", inputs: { ids: ids([4, 80], 50), weight: { shape: [50, 70] } }, options: {} },
 ]);
 
+testOpOnGpu(embedding, [
+  { name: "many", inputs: { ids: ids([4, 80], 50), weight: { shape: [50, 70] } }, options: {} },
+  {
+    name: "views, whole vectors, one id after all others",
+    inputs: { ids: ids([60, 2], 2, 2), weight: { shape: [5, 24], extraColumns: 8 } },
+    options: {},
+  },
+]);
+
 it("names a wrong id, its position and the vocabulary", async () => {
   for (const backend of [reference, await wasmBackend()]) {
     const weight = zeros(backend, [5, 2]);
@@ -42,15 +52,16 @@ it("names a wrong id, its position and the vocabulary", async () => {
 });
 
 it("gives NaN for a wrong id that is not checked, and no gradient", async () => {
-  for (const backend of [reference, await wasmBackend()]) {
+  const gpus = hasGpu ? [await gpuBackend()] : [];
+  for (const backend of [reference, await wasmBackend(), ...gpus]) {
     const weight = tensorFrom(backend, [1, 2, 3, 4], [2, 2]);
     weight.requiresGrad = true;
     const wrong = tensorFrom(backend, [1, 2, -7], [3], "i32");
     const tape = new Tape();
     const { y } = tape.record(() => embedding({ ids: wrong, weight }, { checked: false }));
-    expect([...y.readNow()]).toEqual([3, 4, NaN, NaN, NaN, NaN]);
+    expect([...(await y.readNative())]).toEqual([3, 4, NaN, NaN, NaN, NaN]);
     tape.backward(y, tensorFrom(backend, [1, 1, 1, 1, 1, 1], [3, 2]));
-    expect([...tape.gradOf(weight)!.readNow()]).toEqual([0, 0, 1, 1]);
+    expect([...(await tape.gradOf(weight)!.readNative())]).toEqual([0, 0, 1, 1]);
   }
 });
 

@@ -7,6 +7,7 @@ import type { Tensor } from "../../tensor/tensor.ts";
 import { checkIds } from "./check-ids.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type EmbeddingInputs = { readonly ids: Tensor; readonly weight: Tensor };
 export type EmbeddingOutputs = { readonly y: Tensor };
@@ -41,6 +42,9 @@ export const embedding: Op<EmbeddingInputs, EmbeddingOutputs, EmbeddingOptions> 
     if (checked) checkIds("embedding: token id", ids, vocabSize);
     return { y: { shape: [...ids.shape, width] } };
   },
-  kernels: { reference: reference.forward, wasm: wasm.forward },
-  gradient: { of: ["weight"], kernels: { reference: reference.backward, wasm: wasm.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["weight"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });
