@@ -98,6 +98,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<OpenedGpu> {
 /** Whether there is a GPU, and one that is not emulated by the processor. Makes no device. */
 export async function hasRealGpu(options: GpuOptions = {}): Promise<boolean> {
   try {
+    if (isNode() && !(await import("./gpu-hardware-node.ts")).mayHaveGpu()) return false;
     return !isSoftware(await findAdapter(options));
   } catch (error) {
     if (error instanceof BackendError) return false;
@@ -174,10 +175,14 @@ function navigatorGpu(): GPU | undefined {
   return (globalThis.navigator as { gpu?: GPU } | undefined)?.gpu;
 }
 
+function isNode(): boolean {
+  return globalThis.process?.versions?.node !== undefined && !navigatorGpu();
+}
+
 async function findGpu({ adapter, toggles = [] }: GpuOptions): Promise<GPU> {
   const own = navigatorGpu();
   if (own) return own;
-  if (!globalThis.process?.versions?.node)
+  if (!isNode())
     throw new BackendError(
       "webgpu: this browser has no WebGPU here. It needs a secure page (https or localhost) and a recent browser; or use the wasm device.",
     );
