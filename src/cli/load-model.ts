@@ -2,6 +2,7 @@
 import type { DownloadProgress, FileSource } from "../io/index.ts";
 import { openSource } from "../io/index.ts";
 import { Mamba } from "../mamba.ts";
+import { noteThreads } from "./device.ts";
 import type { LoadFlags } from "./options.ts";
 import { defined } from "./options.ts";
 import type { Bar } from "./progress.ts";
@@ -27,6 +28,7 @@ export async function loadModel(
       onDownload: showDownloads(),
       onProgress: (share) => loading.update(share),
     });
+    noteThreads(mamba.backend, flags);
     return { mamba, loadMs: performance.now() - started };
   } finally {
     loading.end();

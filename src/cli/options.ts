@@ -57,14 +57,14 @@ export const MODEL_HELP =
 
 export const modelOption = (): Option => new Option("--model <model>", MODEL_HELP);
 
-export const deviceOption = (): Option =>
-  new Option("--device <device>", "where to compute").choices(DEVICES).default("auto");
+export const DEVICE_HELP =
+  "where to compute; auto takes a real GPU if there is one, else wasm, the processor; webgpu takes an emulated one too";
 
-export const threadsOption = (): Option =>
-  wholeOption("--threads <n>", "threads of the wasm device (default: the cores of this machine, 8 at the most)", {
-    least: 1,
-    most: 64,
-  });
+export const THREADS_HELP = "threads of the wasm device (default: the cores of this machine, 8 at the most)";
+
+export const deviceOption = (): Option => new Option("--device <device>", DEVICE_HELP).choices(DEVICES).default("auto");
+
+export const threadsOption = (): Option => wholeOption("--threads <n>", THREADS_HELP, { least: 1, most: 64 });
 
 export const dtypeOption = (): Option =>
   new Option("--dtype <dtype>", "how weights lie in memory; int8 is smaller and faster, and a little less exact")

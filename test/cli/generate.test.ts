@@ -28,7 +28,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "mamba-cli-"));
   model = join(folder, "model");
   await saveTinyModel(model);
-  mamba = await Mamba.load(model, { threads: 1 });
+  mamba = await Mamba.load(model, { device: "wasm", threads: 1 });
 });
 
 afterAll(async () => {
@@ -36,7 +36,16 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-const generate = (...args: string[]): string[] => ["generate", "--model", model, "--threads", "1", ...args];
+const generate = (...args: string[]): string[] => [
+  "generate",
+  "--model",
+  model,
+  "--device",
+  "wasm",
+  "--threads",
+  "1",
+  ...args,
+];
 
 describe("mamba generate", () => {
   it("prints the documented JSON, with the library's greedy tokens", async () => {
@@ -47,8 +56,10 @@ describe("mamba generate", () => {
       "promptTokens",
       "tokens",
       "device",
-      "dtype",
       "threads",
+      "build",
+      "adapter",
+      "dtype",
       "timings",
       "memory",
     ]);
@@ -127,12 +138,25 @@ describe("mamba eval", () => {
     const file = join(folder, "text.txt");
     await writeFile(file, text);
     const [whole, windows] = await Promise.all([
-      runJson<Record<string, number>>(["eval", "--model", model, "--text", file, "--threads", "1"]),
-      runJson<Record<string, number>>(["eval", "--model", model, "--text", file, "--threads", "1", "--window", "50"]),
+      runJson<Record<string, number>>(["eval", "--model", model, "--text", file, "--device", "wasm", "--threads", "1"]),
+      runJson<Record<string, number>>([
+        "eval",
+        "--model",
+        model,
+        "--text",
+        file,
+        "--device",
+        "wasm",
+        "--threads",
+        "1",
+        "--window",
+        "50",
+      ]),
     ]);
-    expect(Object.keys(whole)).toEqual(["tokens", "predictions", "nll", "perplexity", "bitsPerByte"]);
-    expect(whole).toEqual(await mamba.evaluate(text));
-    expect(windows).toEqual(await mamba.evaluate(text, { window: 50 }));
+    const numbers = ["tokens", "predictions", "nll", "perplexity", "bitsPerByte"];
+    expect(Object.keys(whole)).toEqual([...numbers, "device", "threads", "build", "adapter", "dtype"]);
+    expect(whole).toMatchObject({ ...(await mamba.evaluate(text)), device: "wasm", adapter: null });
+    expect(windows).toMatchObject(await mamba.evaluate(text, { window: 50 }));
     expect(whole["tokens"]).toBe(new TextEncoder().encode(text).length);
     expect(windows["predictions"]).toBe(49 * Math.floor(whole["tokens"] / 50));
   });

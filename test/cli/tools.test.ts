@@ -28,7 +28,7 @@ interface Inspected {
 }
 
 it("inspects a checkpoint", async () => {
-  const mamba = await Mamba.load(model, { threads: 1 });
+  const mamba = await Mamba.load(model, { device: "wasm", threads: 1 });
   const inspected = await runJson<Inspected>(["inspect", model]);
   expect(inspected.config).toMatchObject({ dModel: 32, nLayer: 2, vocabSize: 256, dState: 8 });
   expect(inspected.parameters).toBe(mamba.model.parameterCount);
@@ -63,7 +63,9 @@ it("converts a checkpoint, and refuses to write over one", async () => {
     "model.safetensors",
     "tokenizer_config.json",
   ]);
-  const [before, after] = await Promise.all([model, out].map((name) => Mamba.load(name, { threads: 1 })));
+  const [before, after] = await Promise.all(
+    [model, out].map((name) => Mamba.load(name, { device: "wasm", threads: 1 })),
+  );
   const prompt = "A text of some length";
   const [a, b] = await Promise.all([before.evaluate(prompt), after.evaluate(prompt)]);
   expect(Math.abs(a.nll - b.nll)).toBeLessThan(0.05);
@@ -76,7 +78,7 @@ it("converts a checkpoint, and refuses to write over one", async () => {
 });
 
 it("converts what state-spaces publishes, a pickle of tensors, to the same numbers", async () => {
-  const mamba = await Mamba.load(model, { threads: 1 });
+  const mamba = await Mamba.load(model, { device: "wasm", threads: 1 });
   const [published, out] = [join(folder, "published"), join(folder, "from-pickle")];
   const reader = await openTensors(await openSource(model));
   await writeStateSpacesFolder(published, mamba.config, reader);
@@ -93,10 +95,14 @@ it("converts what state-spaces publishes, a pickle of tensors, to the same numbe
 it("finds this machine well", async () => {
   interface Diagnosis {
     isGood: boolean;
-    builds: { build: string; isUsed: boolean; ops: { op: string; isGood: boolean }[] }[];
+    auto: string | null;
+    wasm: { builds: { build: string; isUsed: boolean; ops: { op: string; isGood: boolean }[] }[] };
+    webgpu: null;
   }
-  const { code, stdout } = await runMamba(["doctor", "--threads", "2", "--json"]);
-  const { isGood, builds } = JSON.parse(stdout) as Diagnosis;
+  const { code, stdout } = await runMamba(["doctor", "--device", "wasm", "--threads", "2", "--json"]);
+  const { isGood, auto, wasm, webgpu } = JSON.parse(stdout) as Diagnosis;
+  expect({ auto, webgpu }).toEqual({ auto: null, webgpu: null });
+  const { builds } = wasm;
   expect(builds.flatMap(({ ops }) => ops.filter((op) => !op.isGood))).toEqual([]);
   expect({ code, isGood }).toEqual({ code: 0, isGood: true });
   expect(builds.filter(({ isUsed }) => isUsed)).toHaveLength(1);
@@ -104,7 +110,20 @@ it("finds this machine well", async () => {
 });
 
 it("measures a tiny model of random weights", async () => {
-  const args = ["--shape", "tiny", "--prompt-tokens", "16,33", "--new-tokens", "4", "--reps", "2", "--threads", "1"];
+  const args = [
+    "--shape",
+    "tiny",
+    "--prompt-tokens",
+    "16,33",
+    "--new-tokens",
+    "4",
+    "--reps",
+    "2",
+    "--device",
+    "wasm",
+    "--threads",
+    "1",
+  ];
   for (const dtype of ["f32", "int8"]) {
     const result = await runJson<{
       prefill: { tokens: number; tokensPerSecond: { median: number } }[];

@@ -27,6 +27,7 @@ const TINY = {
   seed: 5,
   evalEvery: 5,
   saveEvery: 5,
+  device: "wasm",
   threads: 1,
 };
 
@@ -57,7 +58,18 @@ describe("mamba train", () => {
     expect(half).toMatchObject({ step: 10, steps: 10, seed: 5, tokens: 10 * 2 * 16, stopped: false });
     expect(half.evaluation.bitsPerByte).toBeGreaterThan(0);
     expect((await readdir(broken)).sort()).toEqual(["best", "last", "metrics.jsonl"]);
-    const resumed = await runJson<Trained>(["train", "--resume", "--out", broken, "--steps", "20", "--threads", "1"]);
+    const resumed = await runJson<Trained>([
+      "train",
+      "--resume",
+      "--out",
+      broken,
+      "--steps",
+      "20",
+      "--device",
+      "wasm",
+      "--threads",
+      "1",
+    ]);
     expect(resumed).toMatchObject({ step: 20, loss: full.loss, stopped: false });
     expect((await weights(broken)).equals(await weights(whole))).toBe(true);
     const { tokens } = await runJson<{ tokens: number[] }>([
@@ -88,7 +100,7 @@ describe("mamba train", () => {
       "1",
     ]);
     expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
-    expect(stderr).toMatch(/^mamba\.ts \d.*wasm.*1 thread · seed 9\nmodel: [\d,]+ parameters, \{"dModel":16/);
+    expect(stderr).toMatch(/^mamba\.ts \d.*wasm \w+ ×1 · seed 9\nmodel: [\d,]+ parameters, \{"dModel":16/);
     expect(stderr).toMatch(/\nstep 1\/2 · loss \d\.\d+ · .* tokens\/s · .* left\nstep 2\/2/);
     expect(stdout).toMatch(/^2 steps, 64 tokens in .*, loss \d\.\d+\nTry it: mamba generate --model .*last/);
   });

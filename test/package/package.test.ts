@@ -61,6 +61,8 @@ it("works from npx mamba", async () => {
     "--no-install",
     "mamba",
     "generate",
+    "--device",
+    "wasm",
     "--prompt",
     "The sea",
     "--max-tokens",

@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import { UsageError } from "../../core/errors.ts";
+import { describeDevice, reportDevice } from "../device.ts";
 import { formatBytes, formatCount, formatSeconds, formatTable, significant } from "../format.ts";
 import { describeMachine } from "../machine.ts";
 import { peakMemoryBytes } from "../memory.ts";
@@ -28,12 +29,13 @@ Medians of --reps runs, after a warm-up; the spread is from the slowest to the
 fastest. Tokens are random, of seed 0. Without --model the weights are random,
 of the size that --shape names (vocabulary 50,280; tiny: 256), and loading is
 not measured. Of a --model only the weights are loaded, no tokenizer.
---json prints {model, shape, dtype, device, threads, build, version, seed,
-parameters, weightBytes, loadMs, prefill: [{tokens, tokensPerSecond: {median,
+--json prints {model, shape, dtype, device, threads, build, adapter, version,
+seed, parameters, weightBytes, loadMs, prefill: [{tokens, tokensPerSecond: {median,
 slowest, fastest}}], decode: {...}, memory: {peakBytes}, machine}.
 
 Examples:
   $ mamba bench
+  $ mamba bench --device webgpu
   $ mamba bench --shape 370m --dtype int8 --prompt-tokens 512
   $ mamba bench --model state-spaces/mamba-130m-hf --threads 1 --json`;
 
@@ -75,15 +77,12 @@ async function run(flags: BenchFlags): Promise<void> {
   const opened = await openBenchModel(flags);
   const { model, name, shape, loadMs } = opened;
   const { backend } = model;
-  const build = "build" in backend ? String(backend.build) : undefined;
   const weightBytes = backend.memory().liveBytes;
   const about = {
     model: name,
     shape: shape ?? null,
     dtype: flags.dtype,
-    device: backend.name,
-    threads: backend.threads,
-    build: build ?? null,
+    ...reportDevice(backend),
     version: readVersion(),
     seed: 0,
     parameters: model.parameterCount,
@@ -91,7 +90,7 @@ async function run(flags: BenchFlags): Promise<void> {
     loadMs: loadMs ?? null,
   };
   log(
-    `mamba.ts ${about.version} · ${name} ${formatCount(about.parameters)} parameters · ${backend.name} ${build ?? ""} ${backend.threads} threads, ${flags.dtype}`,
+    `mamba.ts ${about.version} · ${name} ${formatCount(about.parameters)} parameters · ${describeDevice(backend)} ${flags.dtype}`,
   );
   try {
     const measured = await measureModel(model, { ...flags, onProgress: log });

@@ -1,13 +1,14 @@
 // mamba eval: how well a model predicts a text.
 import type { Command } from "commander";
 import { DataError } from "../../core/errors.ts";
+import { describeDevice, reportDevice } from "../device.ts";
 import { readText } from "../files.ts";
 import { formatCount } from "../format.ts";
 import { catchInterrupt } from "../interrupt.ts";
 import { loadModel } from "../load-model.ts";
 import type { LoadFlags } from "../options.ts";
 import * as options from "../options.ts";
-import { print, printJson } from "../output.ts";
+import { logDim, print, printJson } from "../output.ts";
 import { createBar } from "../progress.ts";
 
 interface EvalFlags extends LoadFlags {
@@ -23,8 +24,8 @@ tokenised without special tokens.
 Without --window the text is one sequence. With --window N it is cut into
 windows of N tokens, each read from a fresh state and scored on its N-1
 predictions; a last partial window is dropped.
---json prints {tokens, predictions, nll, perplexity, bitsPerByte}; nll is in
-nats, mean over the predictions.
+--json prints {tokens, predictions, nll, perplexity, bitsPerByte, device,
+threads, build, adapter, dtype}; nll is in nats, mean over the predictions.
 
 Examples:
   $ mamba eval --text book.txt
@@ -66,12 +67,23 @@ async function run(flags: EvalFlags): Promise<number> {
         ),
     });
     bar.end();
-    if (flags.json) await printJson({ tokens, predictions, nll, perplexity, bitsPerByte });
-    else
+    if (flags.json)
+      await printJson({
+        tokens,
+        predictions,
+        nll,
+        perplexity,
+        bitsPerByte,
+        ...reportDevice(mamba.backend),
+        dtype: mamba.dtype,
+      });
+    else {
+      if (process.stderr.isTTY) logDim(`[${describeDevice(mamba.backend)} ${mamba.dtype}]`);
       await print(
         `${formatCount(predictions)} predictions of ${formatCount(tokens)} tokens: ${nll.toFixed(4)} nats, ` +
           `perplexity ${perplexity.toFixed(3)}, ${bitsPerByte.toFixed(4)} bits per byte\n`,
       );
+    }
   } catch (error) {
     if (!interrupt.signal.aborted || error !== interrupt.signal.reason) throw error;
   } finally {

@@ -6,6 +6,7 @@ import type { GenerateOptions, GenerationResult } from "../../generate/generate.
 import { writeFileAtomic } from "../../io/index.ts";
 import type { Mamba } from "../../mamba.ts";
 import type { MambaState } from "../../models/mamba/state.ts";
+import { describeDevice, reportDevice } from "../device.ts";
 import { checkFolderOf, readBytes, readText } from "../files.ts";
 import { significant } from "../format.ts";
 import { catchInterrupt } from "../interrupt.ts";
@@ -36,13 +37,15 @@ const EXAMPLES = `
 On a terminal the prompt is printed, then the new text as it comes; in a pipe
 only the new text. The prompt is taken as it is, line end included. Ctrl-C stops
 cleanly: what there is so far is the result, and --state-out is written.
---json prints {text, promptTokens, tokens, device, dtype, threads, timings,
-memory}: the new text, the ids of the new tokens, milliseconds and tokens a
-second, and the largest resident set of the process (memory.peakBytes).
+--json prints {text, promptTokens, tokens, device, threads, build, adapter,
+dtype, timings, memory}: the new text, the ids of the new tokens, the device
+(build: the kernels of wasm; adapter: the GPU of webgpu), milliseconds and tokens
+a second, and the largest resident set of the process (memory.peakBytes).
 
 Examples:
   $ mamba generate --prompt "It was a dark night" --max-tokens 400 --temperature 0.8 --seed 7
   $ mamba generate --model state-spaces/mamba-130m-hf --dtype int8 --prompt "Mamba is" --temperature 0
+  $ mamba generate --device webgpu --prompt "Once upon a time"
   $ echo "Once upon a time" | mamba generate -
   $ mamba generate --prompt-file chapter-1.txt --state-out chapter-1.state
   $ mamba generate --prompt "And then" --state-in chapter-1.state --stop "THE END" --json`;
@@ -165,17 +168,15 @@ function toJson(mamba: Mamba, result: GenerationResult, loadMs: number): unknown
     text: result.text,
     promptTokens: result.promptTokens,
     tokens: result.tokens,
-    device: mamba.backend.name,
+    ...reportDevice(mamba.backend),
     dtype: mamba.dtype,
-    threads: mamba.backend.threads,
     timings: { loadMs, prefillMs, prefillTokensPerSecond, decodeTokensPerSecond },
     memory: { peakBytes: peakMemoryBytes() },
   };
 }
 
 function describe(mamba: Mamba, { tokens, promptTokens, timings }: GenerationResult, { seed }: GenerateFlags): string {
-  const { name, threads } = mamba.backend;
   const prefill = `prompt ${promptTokens} tokens, ${significant(timings.prefillTokensPerSecond)}/s`;
   const decode = `new ${tokens.length}, ${significant(timings.decodeTokensPerSecond)} tokens/s`;
-  return `[${prefill} · ${decode} · ${name} ×${threads} ${mamba.dtype} · seed ${seed} · mamba.ts ${readVersion()}]`;
+  return `[${prefill} · ${decode} · ${describeDevice(mamba.backend)} ${mamba.dtype} · seed ${seed} · mamba.ts ${readVersion()}]`;
 }

@@ -7,6 +7,7 @@ import { loadMambaWeights } from "../../models/mamba/checkpoint.ts";
 import { MambaState } from "../../models/mamba/state.ts";
 import type { TrainOptions, TrainProgress, TrainResult } from "../../train/index.ts";
 import { train } from "../../train/index.ts";
+import { describeDevice, reportDevice } from "../device.ts";
 import { formatCount, formatSeconds, significant } from "../format.ts";
 import { catchInterrupt } from "../interrupt.ts";
 import { jsonOption } from "../options.ts";
@@ -28,8 +29,8 @@ camelCase: {"dModel": 256, "data": ["books"]}. Flags win over the file; paths
 are relative to where the command runs. --out gets last/ (a checkpoint that also
 resumes), best/ (lowest evaluation loss) and metrics.jsonl. Ctrl-C finishes the
 step, saves and exits with 130; go on with --resume.
---json prints {out, version, seed, device, threads, parameters, step, steps,
-tokens, loss, evaluation, best, stopped, seconds}.
+--json prints {out, version, seed, device, threads, build, adapter, parameters,
+step, steps, tokens, loss, evaluation, best, stopped, seconds}.
 
 Examples:
   $ mamba train --data books/ --out runs/books --steps 2000
@@ -125,17 +126,15 @@ function createReporter(bar: Bar, logEvery: number): (progress: TrainProgress) =
 }
 
 function identify({ out, seed = 0 }: TrainSettings, mamba: Mamba): Record<string, unknown> {
-  const { name: device, threads } = mamba.backend;
-  return { out, version: readVersion(), seed, device, threads, parameters: mamba.model.parameterCount };
+  const { parameterCount: parameters } = mamba.model;
+  return { out, version: readVersion(), seed, ...reportDevice(mamba.backend), parameters };
 }
 
 /** What a run tells of itself first. */
 function introduce(settings: TrainSettings, mamba: Mamba, data: PreparedData): string[] {
-  const { name, threads } = mamba.backend;
-  const build = "build" in mamba.backend ? ` ${String(mamba.backend.build)}` : "";
   const held = data.evaluation ? `, ${formatCount(data.evaluation.tokens.length)} held out` : "";
   return [
-    `mamba.ts ${readVersion()} · ${name}${build}, ${threads} thread${threads === 1 ? "" : "s"} · seed ${settings.seed ?? 0}`,
+    `mamba.ts ${readVersion()} · ${describeDevice(mamba.backend)} · seed ${settings.seed ?? 0}`,
     `model: ${formatCount(mamba.model.parameterCount)} parameters, ${JSON.stringify(mamba.config)}`,
     `data: ${formatCount(data.trainTokens)} tokens (${mamba.tokenizer.name})${held}`,
     `settings: ${JSON.stringify(settings)}`,

@@ -3,6 +3,7 @@ import type { Backend } from "../../../backends/backend.ts";
 import { openDevice } from "../../../backends/index.ts";
 import { loadMamba } from "../../../models/mamba/checkpoint.ts";
 import type { MambaModel } from "../../../models/mamba/model.ts";
+import { noteThreads } from "../../device.ts";
 import { openModel } from "../../load-model.ts";
 import type { LoadFlags } from "../../options.ts";
 import { defined } from "../../options.ts";
@@ -23,6 +24,7 @@ export interface BenchModel {
 
 export async function openBenchModel(flags: LoadFlags & { shape?: ShapeName }): Promise<BenchModel> {
   const backend = await openDevice(flags.device, defined({ threads: flags.threads }));
+  noteThreads(backend, flags);
   if (flags.model !== undefined) return loadWeights(flags.model, backend, flags.dtype);
   const shape = flags.shape ?? "130m";
   const bar = createBar("random weights");

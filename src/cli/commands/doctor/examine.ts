@@ -1,108 +1,102 @@
-// What doctor finds out: the machine, the builds of the kernels, the self-test, the time of a dispatch.
-import { openDevice } from "../../../backends/index.ts";
-import type { WasmBuild } from "../../../backends/wasm/index.ts";
-import { WasmBackend } from "../../../backends/wasm/index.ts";
-import { BYTES_PER_ELEMENT } from "../../../core/dtype.ts";
-import { defined } from "../../options.ts";
+// What doctor finds out: the machine, its devices, and what of them is left out.
 import type { Machine } from "../../machine.ts";
 import { describeMachine } from "../../machine.ts";
 import { readVersion } from "../../version.ts";
-import { OP_SAMPLES } from "./op-samples.ts";
-import type { OpReport } from "./self-test.ts";
-import { selfTest } from "./self-test.ts";
+import type { WasmReport } from "./examine-wasm.ts";
+import { examineWasm } from "./examine-wasm.ts";
+import type { Absent, WebGpuReport } from "./examine-webgpu.ts";
+import { examineWebGpu } from "./examine-webgpu.ts";
 
-export interface BuildReport {
-  readonly build: WasmBuild;
-  readonly isUsed: boolean;
-  /** Why it is not used; undefined when it is. */
-  readonly reason?: string;
-  /** Empty when it does not run here. */
-  readonly ops: readonly OpReport[];
-}
+/** Devices that doctor examines. */
+export type ExaminedDevice = "wasm" | "webgpu";
+export const EXAMINED_DEVICES: readonly ExaminedDevice[] = ["wasm", "webgpu"];
 
 export interface Diagnosis {
   readonly version: string;
   readonly machine: Machine;
-  readonly threads: number;
-  readonly hasRelaxedSimd: boolean;
-  readonly builds: readonly BuildReport[];
-  /** Microseconds of one kernel call that does next to nothing: on the calling thread alone, and shared by all threads. */
-  readonly dispatchMicroseconds: { readonly serial: number; readonly shared: number } | null;
+  /** What `--device auto` chooses; null where not both devices were examined. */
+  readonly auto: ExaminedDevice | null;
+  readonly wasm: WasmReport | null;
+  readonly webgpu: WebGpuReport | Absent | null;
   /** What this machine could have and does not use, and why. */
-  readonly leftOut: readonly { readonly what: string; readonly why: string }[];
+  readonly leftOut: readonly LeftOut[];
   readonly isGood: boolean;
 }
 
-const BUILDS: readonly WasmBuild[] = ["relaxed", "simd"];
+interface LeftOut {
+  readonly what: string;
+  readonly why: string;
+}
 
-export async function examine(threads: number | undefined): Promise<Diagnosis> {
-  const options = defined({ threads });
+export interface ExamineOptions {
+  /** Default: all that are here. A device that is named must be here. */
+  readonly device?: ExaminedDevice | undefined;
+  readonly threads?: number | undefined;
+}
+
+export async function examine({ device, threads }: ExamineOptions): Promise<Diagnosis> {
   const machine = describeMachine();
-  const chosen = await openDevice("wasm", options).catch((error: Error) => error);
-  const used = chosen instanceof WasmBackend ? chosen : undefined;
-  const builds: BuildReport[] = [];
-  for (const build of BUILDS) builds.push(await examineBuild(build, used, options));
-  const failed = builds.some(({ ops }) => ops.some(({ isGood }) => !isGood));
+  const wasm = device === "webgpu" ? null : await examineWasm(threads);
+  const webgpu = device === "wasm" ? null : await examineWebGpu();
+  const hasGpu = webgpu !== null && !("problem" in webgpu);
   return {
     version: readVersion(),
     machine,
-    threads: used?.threads ?? 0,
-    hasRelaxedSimd: builds.some(({ build, ops }) => build === "relaxed" && ops.length > 0),
-    builds,
-    dispatchMicroseconds: used ? measureDispatch(used) : null,
-    leftOut: listLeftOut(builds, used?.threads ?? 0, machine),
-    isGood: used !== undefined && !failed,
+    auto: wasm && webgpu ? (hasGpu && !webgpu.adapter.isSoftware ? "webgpu" : "wasm") : null,
+    wasm,
+    webgpu,
+    leftOut: [...(wasm ? leftOutOfWasm(wasm, machine) : []), ...(webgpu ? leftOutOfWebGpu(webgpu) : [])],
+    isGood: (!wasm || isWasmGood(wasm)) && (hasGpu ? isWebGpuGood(webgpu) : device !== "webgpu"),
   };
 }
 
-async function examineBuild(
-  build: WasmBuild,
-  used: WasmBackend | undefined,
-  options: { threads?: number },
-): Promise<BuildReport> {
-  if (used?.build === build) return { build, isUsed: true, ops: selfTest(OP_SAMPLES, used) };
-  try {
-    const backend = await WasmBackend.create({ ...options, build });
-    const ops = selfTest(OP_SAMPLES, backend);
-    backend.dispose();
-    return { build, isUsed: false, reason: "it runs here, but the relaxed build is faster", ops };
-  } catch (error) {
-    return { build, isUsed: false, reason: error instanceof Error ? error.message : String(error), ops: [] };
-  }
+function isWasmGood({ threads, builds }: WasmReport): boolean {
+  return threads > 0 && builds.every(({ ops }) => ops.every(({ isGood }) => isGood));
 }
 
-const DISPATCHES = 2000;
-const ROUNDS = 10;
-
-/** Clears a cache line again and again; the best of some rounds, since the first ones are compiled while they run. */
-function measureDispatch(backend: WasmBackend): { serial: number; shared: number } {
-  const count = 16;
-  const storage = backend.allocate("f32", count);
-  const args = [storage.pointer, count * BYTES_PER_ELEMENT.f32];
-  const time = (isSerial: boolean): number => {
-    const started = performance.now();
-    for (let i = 0; i < DISPATCHES; i++) backend.dispatch("clear", args, isSerial);
-    return ((performance.now() - started) * 1000) / DISPATCHES;
-  };
-  let [serial, shared] = [Infinity, Infinity];
-  for (let round = 0; round < ROUNDS; round++) {
-    serial = Math.min(serial, time(true));
-    shared = Math.min(shared, time(false));
-  }
-  backend.release(storage);
-  return { serial, shared };
+function isWebGpuGood({ paths }: WebGpuReport): boolean {
+  return paths.every(({ ops }) => ops.every(({ isGood }) => isGood));
 }
 
-function listLeftOut(builds: readonly BuildReport[], threads: number, machine: Machine): Diagnosis["leftOut"] {
+function leftOutOfWasm({ builds, threads }: WasmReport, { cores }: Machine): LeftOut[] {
   const found = builds
     .filter(({ ops }) => ops.length === 0)
     .map(({ build, reason }) => ({ what: build === "relaxed" ? "relaxed SIMD" : "SIMD", why: reason ?? "unknown" }));
-  if (machine.cores > threads && threads > 0)
+  if (cores > threads && threads > 0)
     found.push({
-      what: `${machine.cores - threads} of ${machine.cores} cores`,
+      what: `${cores - threads} of ${cores} cores`,
       why: "8 threads at the most unless --threads says otherwise; more gain little, because memory is the limit",
     });
-  if (machine.cores === 1) found.push({ what: "threads", why: "there is one core" });
-  found.push({ what: "memory above 4 GiB", why: "WebAssembly addresses have 32 bits" });
+  if (cores === 1) found.push({ what: "threads", why: "there is one core" });
+  found.push({ what: "memory above 4 GiB", why: "WebAssembly addresses have 32 bits; a GPU has its own memory" });
+  return found;
+}
+
+const WITHOUT = {
+  "shader-f16": {
+    what: "float16 on the GPU",
+    why: "the adapter has no shader-f16; activations and weights stay float32",
+  },
+  subgroups: { what: "subgroups", why: "the adapter has none; sums go through workgroup memory" },
+  "chromium-experimental-subgroup-matrix": {
+    what: "subgroup matrices",
+    why: "the adapter has none; products run in plain tiles",
+  },
+  "timestamp-query": {
+    what: "GPU time stamps",
+    why: "the adapter has no timestamp-query; times are seen from the host",
+  },
+} as const;
+
+function leftOutOfWebGpu(report: WebGpuReport | Absent): LeftOut[] {
+  if ("problem" in report) return [{ what: "webgpu", why: report.problem.replace(/^webgpu: /, "") }];
+  const found: LeftOut[] = Object.entries(WITHOUT).flatMap(([feature, text]) =>
+    report.features[feature as keyof typeof WITHOUT] ? [] : [text],
+  );
+  if (report.adapter.isSoftware)
+    found.push({
+      what: "the GPU adapter, for auto",
+      why: "the processor emulates it, slower than wasm; --device webgpu takes it all the same",
+    });
   return found;
 }

@@ -6,7 +6,7 @@ import { causalConv1d } from "../../../ops/causal-conv1d/index.ts";
 import { crossEntropy } from "../../../ops/cross-entropy/index.ts";
 import { embedding } from "../../../ops/embedding/index.ts";
 import { linear } from "../../../ops/linear/index.ts";
-import { packWeight, unpackWeight } from "../../../ops/linear/pack.ts";
+import { createPackedWeight } from "../../../ops/linear/pack.ts";
 import { rmsNorm } from "../../../ops/rms-norm/index.ts";
 import { negativeExp, selectiveScan } from "../../../ops/selective-scan/index.ts";
 import type { ScanInputs } from "../../../ops/selective-scan/index.ts";
@@ -14,7 +14,7 @@ import { siluGate } from "../../../ops/silu-gate/index.ts";
 import { softplus } from "../../../ops/softplus/index.ts";
 import { sumSquares } from "../../../ops/sum-squares/index.ts";
 import type { OpSample, SampleInput } from "./op-sample.ts";
-import { sampleFunction, sampleOp } from "./op-sample.ts";
+import { sampleFunction, sampleOp, sampleValues } from "./op-sample.ts";
 
 const BATCH = 2;
 /** More than one of the chunks of 64 steps between which the scan saves its state. */
@@ -23,6 +23,7 @@ const WIDTH = 29;
 const VOCABULARY = 101;
 
 const rows = (width: number): SampleInput => ({ shape: [BATCH, LENGTH, width] });
+const activation = (width: number): SampleInput => ({ ...rows(width), isActivation: true });
 const vector = (size: number): SampleInput => ({ shape: [size] });
 const ids = (below: number): SampleInput => ({
   shape: [BATCH, LENGTH],
@@ -32,14 +33,15 @@ const ids = (below: number): SampleInput => ({
 /** Columns that are more than one block of int8. */
 const INPUTS = 141;
 const STATES = 16;
+const SEED_OF_PACKED = 5;
 const positive = (random: Random): number => 0.1 + random.uniform();
 
-const LINEAR = { x: rows(INPUTS), weight: { shape: [WIDTH, INPUTS] }, bias: vector(WIDTH) };
+const LINEAR = { x: activation(INPUTS), weight: { shape: [WIDTH, INPUTS] }, bias: vector(WIDTH) };
 
 /** With a document that begins in the middle. */
 const documentStarts: SampleInput = { ...ids(2), element: (_, index) => (index % LENGTH === 20 ? 1 : 0) };
 const CONV = {
-  x: rows(WIDTH),
+  x: activation(WIDTH),
   weight: { shape: [WIDTH, 4] },
   bias: vector(WIDTH),
   initialState: { shape: [BATCH, 3, WIDTH] },
@@ -50,40 +52,41 @@ const CONV = {
 function scan(groups: number): { [K in keyof ScanInputs]?: SampleInput } {
   const channels = 14;
   return {
-    x: rows(channels),
-    dtRaw: { ...rows(channels), element: positive },
+    x: activation(channels),
+    dtRaw: { ...activation(channels), element: positive },
     A: { shape: [channels, STATES], element: (random) => -positive(random) },
-    B: rows(groups * STATES),
-    C: rows(groups * STATES),
+    B: activation(groups * STATES),
+    C: activation(groups * STATES),
     D: vector(channels),
     dtBias: { ...vector(channels), element: positive },
-    z: rows(channels),
+    z: activation(channels),
     initialState: { shape: [BATCH, channels, STATES] },
     documentStarts,
   };
 }
 
-/** Products of many rows and of one with a packed weight, its rows unpacked, and its rows as an embedding. */
+/** Products of many rows and of one with a packed weight, and its rows as an embedding. */
 function samplePacked(format: "panels" | "int8"): OpSample {
-  const inputs = { ...LINEAR, ids: ids(WIDTH), oneRow: { shape: [1, INPUTS] } };
-  return sampleFunction(`linear, ${format}`, inputs, ({ x, weight, bias, ids, oneRow }) => {
-    const packed = packWeight(weight, format);
+  const { weight, ...rest } = LINEAR;
+  const inputs = { ...rest, ids: ids(WIDTH), oneRow: { shape: [1, INPUTS], isActivation: true } };
+  return sampleFunction(`linear, ${format}`, inputs, ({ x, bias, ids, oneRow }, backend) => {
+    const packed = createPackedWeight(backend, weight.shape, format);
+    packed.writeRows(0, sampleValues(weight, SEED_OF_PACKED));
     return {
-      y: linear({ x, weight: packed, bias }, {}).y.readNow(),
-      one: linear({ x: oneRow, weight: packed, bias }, {}).y.readNow(),
-      unpacked: unpackWeight(packed).readNow(),
-      embedded: embedding({ ids, weight: packed }, {}).y.readNow(),
+      y: linear({ x, weight: packed.tensor, bias }, {}).y,
+      one: linear({ x: oneRow, weight: packed.tensor, bias }, {}).y,
+      embedded: embedding({ ids, weight: packed.tensor }, {}).y,
     };
   });
 }
 
 export const OP_SAMPLES: readonly OpSample[] = [
   sampleOp(embedding, { ids: ids(VOCABULARY), weight: { shape: [VOCABULARY, WIDTH] } }, {}),
-  sampleOp(rmsNorm, { x: rows(WIDTH), weight: vector(WIDTH) }, {}),
-  sampleOp(add, { a: rows(WIDTH), b: rows(WIDTH) }, {}),
-  sampleOp(softplus, { x: rows(WIDTH), bias: vector(WIDTH) }, {}),
-  sampleOp(siluGate, { x: rows(WIDTH), z: rows(WIDTH) }, {}),
-  sampleOp(crossEntropy, { logits: rows(VOCABULARY), targets: ids(VOCABULARY) }, {}),
+  sampleOp(rmsNorm, { x: activation(WIDTH), weight: vector(WIDTH) }, {}),
+  sampleOp(add, { a: activation(WIDTH), b: activation(WIDTH) }, {}),
+  sampleOp(softplus, { x: activation(WIDTH), bias: vector(WIDTH) }, {}),
+  sampleOp(siluGate, { x: activation(WIDTH), z: activation(WIDTH) }, {}),
+  sampleOp(crossEntropy, { logits: activation(VOCABULARY), targets: ids(VOCABULARY) }, {}),
   sampleOp(linear, LINEAR, {}, "linear, rows"),
   samplePacked("panels"),
   samplePacked("int8"),
@@ -91,17 +94,17 @@ export const OP_SAMPLES: readonly OpSample[] = [
   sampleOp(negativeExp, { x: { shape: [WIDTH, STATES] } }, {}),
   sampleOp(selectiveScan, scan(1), {}, "selectiveScan"),
   sampleOp(selectiveScan, scan(2), { groups: 2, softplus: false }, "selectiveScan, groups"),
-  sampleFunction("sumSquares", { x: rows(WIDTH) }, ({ x }) => ({ sum: [sumSquares([x])] })),
+  sampleFunction("sumSquares", { x: rows(WIDTH) }, ({ x }) => ({ sum: sumSquares([x]) })),
   sampleFunction("scaleInPlace", { x: rows(WIDTH) }, ({ x }) => {
     scaleInPlace(x, 0.3);
-    return { x: x.readNow() };
+    return { x };
   }),
   sampleFunction(
     "adamwStep",
     { parameter: rows(WIDTH), grad: rows(WIDTH), m: rows(WIDTH), v: { ...rows(WIDTH), element: positive } },
     ({ parameter, grad, m, v }) => {
       adamwStep({ parameter, grad, m, v }, { learningRate: 0.01, step: 3 });
-      return { parameter: parameter.readNow(), m: m.readNow(), v: v.readNow() };
+      return { parameter, m, v };
     },
   ),
 ];

@@ -1,10 +1,13 @@
-// The self-test: every op on a build of the kernels, against the reference in float64.
+// The self-test: every op on a device, against the reference in float64.
 import type { Backend } from "../../../backends/backend.ts";
 import { ReferenceBackend } from "../../../backends/reference/index.ts";
-import type { Numbers, OpSample } from "./op-sample.ts";
+import type { Numbers, OpSample, Precision } from "./op-sample.ts";
 
-/** Of the largest magnitude of what was expected; float32 keeps well below it. */
-export const TOLERANCE = 1e-4;
+/** Errors that are good, relative to the largest magnitude of what was expected. float32 keeps well below its own. */
+export const TOLERANCES = {
+  f32: { forward: 1e-4, gradient: 1e-4 },
+  f16: { forward: 3e-3, gradient: 5e-3 },
+} as const;
 
 export interface OpReport {
   readonly op: string;
@@ -17,26 +20,45 @@ export interface OpReport {
   readonly problem?: string;
 }
 
-/** Runs every sample on a device. Never throws: an op that does is one that failed. */
-export function selfTest(samples: readonly OpSample[], backend: Backend): OpReport[] {
-  const reference = new ReferenceBackend();
-  return samples.map((sample) => {
-    try {
-      const expected = sample.run(reference);
-      const actual = sample.run(backend);
-      const forwardError = worstError(actual.outputs, expected.outputs);
-      const gradientError = expected.gradients ? worstError(actual.gradients ?? {}, expected.gradients) : null;
-      return {
-        op: sample.name,
-        forwardError,
-        gradientError,
-        isGood: Math.max(forwardError, gradientError ?? 0) <= TOLERANCE,
-      };
-    } catch (error) {
-      const problem = error instanceof Error ? error.message : String(error);
-      return { op: sample.name, forwardError: null, gradientError: null, isGood: false, problem };
-    }
-  });
+/** What a self-test runs on. A GPU that failed once is of no use any more; `reopen` gives a new one. */
+export interface TestedDevice {
+  readonly backend: Backend;
+  readonly reopen?: () => Promise<TestedDevice>;
+}
+
+/** Runs every sample on a device, which it disposes of. Never throws: an op that does is one that failed. */
+export async function selfTest(
+  samples: readonly OpSample[],
+  device: TestedDevice,
+  precision: Precision = "f32",
+): Promise<OpReport[]> {
+  const reports: OpReport[] = [];
+  let tested = device;
+  for (const sample of samples) {
+    if (precision === "f16" && !sample.hasHalf) continue;
+    const report = await testSample(sample, tested.backend, precision);
+    reports.push(report);
+    if (report.problem === undefined || !tested.reopen) continue;
+    tested.backend.dispose();
+    tested = await tested.reopen();
+  }
+  tested.backend.dispose();
+  return reports;
+}
+
+async function testSample(sample: OpSample, backend: Backend, precision: Precision): Promise<OpReport> {
+  try {
+    const expected = await sample.run(new ReferenceBackend(), precision);
+    const actual = await sample.run(backend, precision);
+    const forwardError = worstError(actual.outputs, expected.outputs);
+    const gradientError = expected.gradients ? worstError(actual.gradients ?? {}, expected.gradients) : null;
+    const { forward, gradient } = TOLERANCES[precision];
+    const isGood = forwardError <= forward && (gradientError ?? 0) <= gradient;
+    return { op: sample.name, forwardError, gradientError, isGood };
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : String(error);
+    return { op: sample.name, forwardError: null, gradientError: null, isGood: false, problem };
+  }
 }
 
 /** max |actual - expected| / max |expected| over all results; infinite for NaN and for results that are missing. */

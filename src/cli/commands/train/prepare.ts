@@ -7,6 +7,7 @@ import { Mamba } from "../../../mamba.ts";
 import { createTokenizer } from "../../../tokenizers/hugging-face.ts";
 import type { Tokenizer } from "../../../tokenizers/tokenizer.ts";
 import type { EvaluationData } from "../../../train/index.ts";
+import { noteThreads } from "../../device.ts";
 import { readText } from "../../files.ts";
 import { loadModel } from "../../load-model.ts";
 import { defined } from "../../options.ts";
@@ -24,7 +25,10 @@ export async function prepareModel(settings: TrainSettings): Promise<Mamba> {
   const { dModel = 128, layers = 4, dState, dConv, expand, dtRank, tokenizer = "bytes", untied = false } = settings;
   const sizes = defined({ dState, dConv, expand, dtRank });
   const chosen = tokenizer === "bytes" ? {} : { tokenizer: await readTokenizer(tokenizer) };
-  return Mamba.create({ dModel, nLayer: layers, tieEmbeddings: !untied, ...sizes }, { ...at, ...chosen, seed });
+  const config = { dModel, nLayer: layers, tieEmbeddings: !untied, ...sizes };
+  const mamba = await Mamba.create(config, { ...at, ...chosen, seed });
+  noteThreads(mamba.backend, settings);
+  return mamba;
 }
 
 /** A tokenizer.json, with the tokenizer_config.json beside it if there is one. */

@@ -1,6 +1,7 @@
 // The settings of a training run: one table, from which come the flags, the keys of a JSON file, and their checks.
 import { DEVICES } from "../../../backends/index.ts";
 import type { NumberRule } from "../../options.ts";
+import { DEVICE_HELP, THREADS_HELP } from "../../options.ts";
 
 export interface TrainSettings {
   data?: string[];
@@ -105,10 +106,6 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   saveEvery: number("steps between saves of last/ (default: a tenth of the steps)", COUNT),
   logEvery: number("steps between lines of metrics.jsonl (default: 10)", COUNT),
   resume: { kind: "flag", help: "continue the run in --out, with its settings" },
-  device: text("where to compute (default: auto)", "device", DEVICES),
-  threads: number("threads of the wasm device (default: the cores of this machine, 8 at the most)", {
-    least: 1,
-    most: 64,
-    isWhole: true,
-  }),
+  device: text(`${DEVICE_HELP} (default: auto)`, "device", DEVICES),
+  threads: number(THREADS_HELP, { least: 1, most: 64, isWhole: true }),
 };
