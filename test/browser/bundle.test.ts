@@ -18,8 +18,8 @@ let files: { fileName: string; code: string; imports: string[]; isEntry: boolean
 beforeAll(async () => {
   if (!existsSync(entry)) throw new Error(`${entry} is missing: run "npm run build" first, as "npm test" does.`);
   const logger = createLogger("warn");
-  logger.warn = (message) => void warnings.push(message);
-  logger.warnOnce = logger.warn;
+  const warn = (message: string): void => void warnings.push(message);
+  Object.assign(logger, { warn, warnOnce: warn });
   const result = await build({
     configFile: false,
     logLevel: "warn",
