@@ -9,6 +9,7 @@ import { IGNORE_INDEX } from "./options.ts";
 import type { CrossEntropyOptions } from "./options.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type CrossEntropyInputs = { readonly logits: Tensor; readonly targets: Tensor };
 export type CrossEntropyOutputs = { readonly loss: Tensor; readonly losses: Tensor };
@@ -47,6 +48,9 @@ export const crossEntropy: Op<CrossEntropyInputs, CrossEntropyOutputs, CrossEntr
     return { loss: { shape: [] }, losses: { shape: targets.shape } };
   },
   saves: ({ logits }) => ({ logSumExp: { shape: [logits.rows] }, inverseCount: { shape: [] } }),
-  kernels: { reference: reference.forward, wasm: wasm.forward },
-  gradient: { of: ["logits"], kernels: { reference: reference.backward, wasm: wasm.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["logits"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });

@@ -1,28 +1,47 @@
 // crossEntropy on the reference backend.
 import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
 import { hostData } from "../../tensor/define-op.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import type { CrossEntropyInputs, CrossEntropyOutputs } from "./index.ts";
 import { IGNORE_INDEX } from "./options.ts";
 import type { CrossEntropyOptions } from "./options.ts";
 
 export function forward(call: ForwardCall<CrossEntropyInputs, CrossEntropyOutputs, CrossEntropyOptions>): void {
-  const { logits, targets } = call.inputs;
-  const { ignoreIndex = IGNORE_INDEX, vocabSize = logits.columns } = call.options;
-  const losses = hostData(call.outputs.losses);
-  let sum = 0;
-  let count = 0;
+  const { inputs, outputs, saved, options } = call;
+  storeLosses(inputs, { losses: outputs.losses, logSumExp: saved?.logSumExp }, options);
+  storeMean(inputs.targets, { ...outputs, inverseCount: saved?.inverseCount }, options);
+}
+
+/** The losses of all rows, and their log-sum-exp where that is wanted. */
+export function storeLosses(
+  { logits, targets }: CrossEntropyInputs,
+  { losses, logSumExp }: { losses: Tensor; logSumExp: Tensor | undefined },
+  { ignoreIndex = IGNORE_INDEX, vocabSize = logits.columns }: CrossEntropyOptions,
+): void {
   for (const [row, target] of targets.readNow().entries()) {
     const start = logits.offset + row * logits.rowStride;
     const x = hostData(logits).subarray(start, start + vocabSize);
-    const logSumExp = logSumExpOf(x);
-    if (call.saved) hostData(call.saved.logSumExp)[row] = logSumExp;
-    losses[row] = target === ignoreIndex ? 0 : logSumExp - (x[target] ?? NaN);
+    const logSum = logSumExpOf(x);
+    if (logSumExp) hostData(logSumExp)[logSumExp.offset + row] = logSum;
+    hostData(losses)[losses.offset + row] = target === ignoreIndex ? 0 : logSum - (x[target] ?? NaN);
+  }
+}
+
+/** loss = the mean of the losses that are not ignored; inverseCount = 1 / their number, where that is wanted. */
+export function storeMean(
+  targets: Tensor,
+  { losses, loss, inverseCount }: { losses: Tensor; loss: Tensor; inverseCount: Tensor | undefined },
+  { ignoreIndex = IGNORE_INDEX }: CrossEntropyOptions,
+): void {
+  let sum = 0;
+  let count = 0;
+  for (const [row, target] of targets.readNow().entries()) {
     if (target === ignoreIndex) continue;
-    sum += losses[row];
+    sum += hostData(losses)[losses.offset + row];
     count++;
   }
-  hostData(call.outputs.loss)[0] = count === 0 ? 0 : sum / count;
-  if (call.saved) hostData(call.saved.inverseCount)[0] = count === 0 ? 0 : 1 / count;
+  hostData(loss)[0] = count === 0 ? 0 : sum / count;
+  if (inverseCount) hostData(inverseCount)[0] = count === 0 ? 0 : 1 / count;
 }
 
 function logSumExpOf(x: Float64Array): number {
@@ -41,10 +60,10 @@ export function backward(call: BackwardCall<CrossEntropyInputs, CrossEntropyOutp
   const shared = loss ? hostData(loss)[0] * hostData(inverseCount)[0] : 0;
   for (const [row, target] of targets.readNow().entries()) {
     if (target === ignoreIndex) continue;
-    const factor = shared + (losses ? hostData(losses)[row] : 0);
+    const factor = shared + (losses ? hostData(losses)[losses.offset + row] : 0);
     for (let column = 0; column < vocabSize; column++) {
       const logit = hostData(logits)[logits.offset + row * logits.rowStride + column];
-      const softmax = Math.exp(logit - hostData(logSumExp)[row]);
+      const softmax = Math.exp(logit - hostData(logSumExp)[logSumExp.offset + row]);
       hostData(grad)[grad.offset + row * grad.rowStride + column] += (softmax - (column === target ? 1 : 0)) * factor;
     }
   }

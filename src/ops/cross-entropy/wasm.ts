@@ -2,6 +2,7 @@
 import type { WasmBackend } from "../../backends/wasm/index.ts";
 import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
 import { pointer } from "../../tensor/define-op.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import type { CrossEntropyInputs, CrossEntropyOutputs } from "./index.ts";
 import { IGNORE_INDEX } from "./options.ts";
 import type { CrossEntropyOptions } from "./options.ts";
@@ -13,15 +14,34 @@ export function forward(
   { inputs, outputs, saved, options }: ForwardCall<CrossEntropyInputs, CrossEntropyOutputs, CrossEntropyOptions>,
   backend: WasmBackend,
 ): void {
-  const { logits, targets } = inputs;
-  const { ignoreIndex = IGNORE_INDEX, vocabSize = logits.columns } = options;
-  const { rows } = logits;
-  const target = [pointer(targets), targets.rowStride, targets.columns];
-  const losses = pointer(outputs.losses);
-  const args = [pointer(logits), logits.rowStride, ...target, losses, pointer(saved?.logSumExp)];
-  backend.dispatch("crossEntropy", [...args, rows, vocabSize, ignoreIndex], logits.size < SERIAL_ELEMENTS);
-  const mean = [losses, rows, ...target, pointer(outputs.loss), pointer(saved?.inverseCount), ignoreIndex];
-  backend.dispatch("meanLoss", mean, true);
+  storeLosses(inputs, { losses: outputs.losses, logSumExp: saved?.logSumExp }, options, backend);
+  storeMean(inputs.targets, { ...outputs, inverseCount: saved?.inverseCount }, options, backend);
+}
+
+/** The losses of all rows, and their log-sum-exp where that is wanted. */
+export function storeLosses(
+  { logits, targets }: CrossEntropyInputs,
+  { losses, logSumExp }: { losses: Tensor; logSumExp: Tensor | undefined },
+  { ignoreIndex = IGNORE_INDEX, vocabSize = logits.columns }: CrossEntropyOptions,
+  backend: WasmBackend,
+): void {
+  const args = [pointer(logits), logits.rowStride, ...argsOf(targets), pointer(losses), pointer(logSumExp)];
+  backend.dispatch("crossEntropy", [...args, logits.rows, vocabSize, ignoreIndex], logits.size < SERIAL_ELEMENTS);
+}
+
+/** loss = the mean of the losses that are not ignored; inverseCount = 1 / their number, where that is wanted. */
+export function storeMean(
+  targets: Tensor,
+  { losses, loss, inverseCount }: { losses: Tensor; loss: Tensor; inverseCount: Tensor | undefined },
+  { ignoreIndex = IGNORE_INDEX }: CrossEntropyOptions,
+  backend: WasmBackend,
+): void {
+  const args = [pointer(losses), losses.size, ...argsOf(targets), pointer(loss), pointer(inverseCount), ignoreIndex];
+  backend.dispatch("meanLoss", args, true);
+}
+
+function argsOf(targets: Tensor): number[] {
+  return [pointer(targets), targets.rowStride, targets.columns];
 }
 
 export function backward(
@@ -34,7 +54,7 @@ export function backward(
   const { loss, losses } = call.gradOutputs;
   const { logits: grad } = call.gradInputs;
   if (!grad) return;
-  const args = [pointer(logits), logits.rowStride, pointer(targets), targets.rowStride, targets.columns];
+  const args = [pointer(logits), logits.rowStride, ...argsOf(targets)];
   args.push(pointer(grad), grad.rowStride, pointer(logSumExp), pointer(inverseCount), pointer(loss), pointer(losses));
   args.push(logits.rows, vocabSize, ignoreIndex);
   backend.dispatch("crossEntropyBackward", args, logits.size < SERIAL_ELEMENTS);
