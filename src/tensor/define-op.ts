@@ -107,10 +107,29 @@ function recordOn<I extends Tensors, O extends Tensors, Options>(
       const gradInputs: Record<string, Tensor | undefined> = {};
       for (const name of of) if (inputs[name]?.requiresGrad) gradInputs[name] = walking.gradForAdding(inputs[name]);
       const call = { inputs, outputs, saved, options, gradOutputs, gradInputs } as BackwardCall<I, O, Options>;
-      const { backend } = Object.values(outputs).find((output) => output !== undefined)!;
-      runKernel(definition, "gradient", kernels, backend, call);
+      runKernel(definition, "gradient", kernels, backendOf(outputs), call);
     },
   });
+}
+
+/** Runs an op's kernel as a part of another op's kernel: nothing is checked, made or recorded. */
+export function runForward<I extends Tensors, O extends Tensors, Options>(
+  { definition }: Op<I, O, Options>,
+  call: ForwardCall<I, O, Options>,
+): void {
+  runKernel(definition, "kernels", definition.kernels, backendOf(call.outputs), call);
+}
+
+/** {@link runForward} of the gradient. */
+export function runBackward<I extends Tensors, O extends Tensors, Options>(
+  { definition }: Op<I, O, Options>,
+  call: BackwardCall<I, O, Options>,
+): void {
+  runKernel(definition, "gradient", definition.gradient!.kernels, backendOf(call.outputs), call);
+}
+
+function backendOf(tensors: Tensors): Tensor["backend"] {
+  return Object.values(tensors).find((tensor) => tensor !== undefined)!.backend;
 }
 
 function runKernel<Call>(
@@ -134,11 +153,12 @@ function runKernel<Call>(
 
 /** Errors of a kernel name the op: those thrown at once here, those that the device finds later by the kernel's label. */
 function labelled(backend: WebGpuBackend, op: string, body: () => void): void {
-  backend.label = op;
+  const outer = backend.label;
+  backend.label = outer ? `${outer}: ${op}` : op;
   try {
     body();
   } finally {
-    backend.label = "";
+    backend.label = outer;
   }
 }
 

@@ -1,0 +1,113 @@
+// linearCrossEntropy on any device: the kernels of linear and crossEntropy, over so many rows at a time that their logits
+// stay small. The backward pass computes them again.
+import type { Backend } from "../../backends/backend.ts";
+import { BYTES_PER_ELEMENT } from "../../core/dtype.ts";
+import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
+import { runBackward, runForward } from "../../tensor/define-op.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { emptyTensor, zeros } from "../../tensor/tensor.ts";
+import type { CrossEntropyInputs, CrossEntropyOptions, CrossEntropyOutputs } from "../cross-entropy/index.ts";
+import { linear } from "../linear/index.ts";
+import type { LinearCrossEntropyInputs, LinearCrossEntropyOutputs } from "./index.ts";
+
+/** The parts of crossEntropy on a device. */
+export interface Losses {
+  storeLosses(
+    inputs: CrossEntropyInputs,
+    outputs: { losses: Tensor; logSumExp: Tensor | undefined },
+    options: CrossEntropyOptions,
+  ): void;
+  storeMean(
+    targets: Tensor,
+    outputs: { losses: Tensor; loss: Tensor; inverseCount: Tensor | undefined },
+    options: CrossEntropyOptions,
+  ): void;
+  backward(call: BackwardCall<CrossEntropyInputs, CrossEntropyOutputs, CrossEntropyOptions>): void;
+}
+
+/** Bytes of logits that are held at once: enough rows to keep a GPU, or all threads, busy with any vocabulary. */
+const LOGIT_BYTES: Readonly<Record<Backend["name"], number>> = {
+  reference: 2 ** 26,
+  wasm: 2 ** 26,
+  webgpu: 2 ** 28,
+};
+/** Chunks are multiples of so many rows, which fill the tiles of products. */
+const ROWS = 128;
+
+type Forward = ForwardCall<LinearCrossEntropyInputs, LinearCrossEntropyOutputs, CrossEntropyOptions>;
+type Backward = BackwardCall<LinearCrossEntropyInputs, LinearCrossEntropyOutputs, CrossEntropyOptions>;
+
+/** Whether the logits of all rows are held at once; then they are kept for the backward pass. */
+export function fitsOneChunk(x: Tensor, weight: Tensor): boolean {
+  return x.rows <= rowsPerChunk(x.backend, weight);
+}
+
+export function forwardByChunks({ inputs, outputs, saved, options }: Forward, losses: Losses): void {
+  for (const chunk of chunksOf(inputs)) {
+    const logits = saved?.logits ?? emptyTensor(inputs.x.backend, [chunk.count, inputs.weight.rows]);
+    storeLogits(inputs, chunk, logits);
+    const rows = { losses: cut(outputs.losses, chunk), logSumExp: saved && cut(saved.logSumExp, chunk) };
+    losses.storeLosses({ logits, targets: cut(inputs.targets, chunk) }, rows, options);
+    if (!saved?.logits) logits.dispose();
+  }
+  losses.storeMean(inputs.targets, { ...outputs, inverseCount: saved?.inverseCount }, options);
+}
+
+/** grad.x += G W; grad.weight += Gᵀ x, where G is the gradient of the logits, in the element type of x. */
+export function backwardByChunks(call: Backward, losses: Losses): void {
+  const { inputs, saved, options, gradOutputs, gradInputs } = call;
+  const { x, weight, targets } = inputs;
+  if (!gradOutputs.loss && !gradOutputs.losses) return;
+  for (const chunk of chunksOf(inputs)) {
+    const logits = saved.logits ?? emptyTensor(x.backend, [chunk.count, weight.rows]);
+    if (!saved.logits) storeLogits(inputs, chunk, logits);
+    const gradLogits = zeros(x.backend, logits.shape, x.dtype);
+    const part = { logits, targets: cut(targets, chunk) };
+    losses.backward({
+      inputs: part,
+      outputs: { loss: call.outputs.loss, losses: cut(call.outputs.losses, chunk) },
+      saved: { logSumExp: cut(saved.logSumExp, chunk), inverseCount: saved.inverseCount },
+      options,
+      gradOutputs: { loss: gradOutputs.loss, losses: gradOutputs.losses && cut(gradOutputs.losses, chunk) },
+      gradInputs: { logits: gradLogits },
+    });
+    if (!saved.logits) logits.dispose();
+    runBackward(linear, {
+      inputs: { x: x.rowsOf(chunk.first, chunk.count), weight },
+      outputs: { y: gradLogits },
+      saved: {},
+      options: {},
+      gradOutputs: { y: gradLogits },
+      gradInputs: { x: gradInputs.x?.rowsOf(chunk.first, chunk.count), weight: gradInputs.weight },
+    });
+    gradLogits.dispose();
+  }
+}
+
+interface Chunk {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** The chunks follow from the shapes alone, so that sums over rows have the same bits in every run. */
+function chunksOf({ x, weight }: LinearCrossEntropyInputs): Chunk[] {
+  const most = rowsPerChunk(x.backend, weight);
+  return Array.from({ length: Math.ceil(x.rows / most) }, (_, i) => ({
+    first: i * most,
+    count: Math.min(most, x.rows - i * most),
+  }));
+}
+
+function rowsPerChunk({ name }: Backend, weight: Tensor): number {
+  return Math.max(1, Math.floor(LOGIT_BYTES[name] / (BYTES_PER_ELEMENT.f32 * weight.rows * ROWS))) * ROWS;
+}
+
+function storeLogits({ x, weight }: LinearCrossEntropyInputs, { first, count }: Chunk, logits: Tensor): void {
+  const inputs = { x: x.rowsOf(first, count), weight };
+  runForward(linear, { inputs, outputs: { y: logits }, saved: undefined, options: { dtype: "f32" } });
+}
+
+/** Numbers of a chunk's positions, of a tensor that has one a position. */
+function cut(tensor: Tensor, { first, count }: Chunk): Tensor {
+  return tensor.reshape([tensor.size, 1]).rowsOf(first, count).reshape([count]);
+}
