@@ -28,13 +28,23 @@ export class Tape {
   readonly #nodes: TapeNode[] = [];
   readonly #grads = new Map<Tensor, Tensor>();
   readonly #parameters = new Map<Tensor, Parameter>();
+  readonly #outer: { readonly tape: Tape; readonly inputs: ReadonlySet<Tensor> } | undefined;
 
-  /** @param parameters those whose `grad` the backward pass adds to. */
-  constructor(parameters: Iterable<Parameter> = []) {
+  /**
+   * @param parameters those whose `grad` the backward pass adds to
+   * @param outer a tape that this one is a part of, and the tensors whose gradients are that tape's; see checkpoint.ts
+   */
+  constructor(parameters: Iterable<Parameter> = [], outer?: { tape: Tape; inputs: readonly Tensor[] }) {
     for (const parameter of parameters) this.#parameters.set(parameter.tensor, parameter);
+    this.#outer = outer && { tape: outer.tape, inputs: new Set(outer.inputs.map((input) => input.base ?? input)) };
   }
 
-  /** Runs `body` and remembers its differentiable ops. Tapes do not nest. */
+  /** Those whose `grad` the backward pass adds to. */
+  get parameters(): Iterable<Parameter> {
+    return this.#parameters.values();
+  }
+
+  /** Runs `body` and remembers its differentiable ops. Of tapes within tapes, the innermost remembers. */
   record<T>(body: () => T): T {
     return recordOn(this, body);
   }
@@ -87,12 +97,25 @@ export class Tape {
   /** The gradient of a tensor to add to, zero at the first call. That of a view shows its base's. */
   gradForAdding(tensor: Tensor): Tensor {
     const base = tensor.base ?? tensor;
+    if (this.#outer?.inputs.has(base)) return this.#outer.tape.gradForAdding(tensor);
     let grad = this.#parameters.get(base)?.gradForAdding() ?? this.#grads.get(base);
     if (!grad) {
       grad = zeros(base.backend, base.shape, base.dtype);
       this.#grads.set(base, grad);
     }
     return tensor.base ? grad.viewAs(tensor) : grad;
+  }
+
+  /** Takes the gradient of a whole tensor out, if anything contributed to it: its taker disposes of it. */
+  takeGrad(tensor: Tensor): Tensor | undefined {
+    const grad = this.#grads.get(tensor);
+    this.#grads.delete(tensor);
+    return grad && keep(grad);
+  }
+
+  /** Sets the incoming gradient of a whole output to a tensor, which becomes this tape's. */
+  giveGrad(output: Tensor, grad: Tensor): void {
+    this.#grads.set(output, grad);
   }
 
   #forget(output: Tensor): void {
@@ -103,7 +126,12 @@ export class Tape {
   }
 }
 
-function recordOn<T>(tape: Tape, body: () => T): T {
+/** Runs `body` without any tape. */
+export function withoutTape<T>(body: () => T): T {
+  return recordOn(undefined, body);
+}
+
+function recordOn<T>(tape: Tape | undefined, body: () => T): T {
   const before = recording;
   recording = tape;
   try {
