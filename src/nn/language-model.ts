@@ -33,6 +33,26 @@ export interface ForwardOptions {
   inPlace?: boolean;
   /** Whether token ids are checked against the vocabulary first. Default true. */
   checked?: boolean;
+  /** While a tape records: keep only what goes in and out of a block, and compute the block again for its gradients. */
+  checkpointBlocks?: boolean;
+}
+
+/** How a model is scored. */
+export interface LossOptions extends Pick<
+  ForwardOptions,
+  "documentStarts" | "inPlace" | "checked" | "checkpointBlocks"
+> {
+  /** Target that is not scored. Default -100. */
+  ignoreIndex?: number;
+}
+
+/** How well a model predicts targets, in nats, and the state after the last token. */
+export interface LossResult<State extends ModelState> {
+  /** `[]`: mean of the losses of the targets that are scored. */
+  readonly loss: Tensor;
+  /** `[batch, length]`, 0 where a target is not scored. */
+  readonly losses: Tensor;
+  readonly state: State;
 }
 
 /** Logits and the state after the last token. */
@@ -55,4 +75,8 @@ export interface LanguageModel<State extends ModelState = ModelState> {
   stackStates(states: readonly State[]): State;
   /** tokens i32 `[batch, length]` -> logits and the state after the last. While a tape records, it is differentiable. */
   forward(tokens: Tensor, state: State, options?: ForwardOptions): ForwardResult<State>;
+  /** Losses of targets i32 `[batch, length]` without all logits at once. A model without it is scored by its logits. */
+  loss?(tokens: Tensor, targets: Tensor, state: State, options?: LossOptions): LossResult<State>;
+  /** Element type of what flows through the blocks, where the model has a choice. Set by training in mixed precision. */
+  activations?: "f32" | "f16";
 }

@@ -2,11 +2,11 @@
 import { ConfigError, DataError } from "../core/errors.ts";
 import { BYTES_PER_ELEMENT } from "../core/dtype.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
-import { crossEntropy } from "../ops/cross-entropy/index.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { tensorFrom } from "../tensor/tensor.ts";
 import { pause } from "../core/pause.ts";
+import { lossOf } from "./loss.ts";
 
 /** How a text is cut and scored. */
 export interface EvaluateOptions {
@@ -157,11 +157,8 @@ function scoreChunk<S extends ModelState>(
   shape: readonly [number, number],
 ): { losses: Tensor; state: S } {
   return scope(() => {
-    const result = model.forward(tensorFrom(model.backend, inputs, shape, "i32"), state, { inPlace: true });
-    const { losses } = crossEntropy(
-      { logits: result.logits, targets: tensorFrom(model.backend, targets, shape, "i32") },
-      {},
-    );
-    return { losses, state: result.state };
+    const upload = (data: Int32Array): Tensor => tensorFrom(model.backend, data, shape, "i32");
+    const result = lossOf(model, upload(inputs), upload(targets), state, { inPlace: true });
+    return { losses: result.losses, state: result.state };
   });
 }

@@ -2,16 +2,17 @@
 import { DataError } from "../core/errors.ts";
 import type { Batch } from "../data/index.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
-import { crossEntropy } from "../ops/cross-entropy/index.ts";
+import { scaleInPlace } from "../ops/adamw/index.ts";
 import type { Parameter } from "../tensor/parameter.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tape } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { tensorFrom } from "../tensor/tensor.ts";
+import { copyOf, tensorFrom } from "../tensor/tensor.ts";
+import { lossOf } from "./loss.ts";
 
 export interface StepLoss<S> {
-  /** Nats per target. */
-  readonly loss: number;
+  /** Nats per target; on a GPU it is known when the device is done. */
+  readonly loss: Promise<number>;
   /** After the last batch, without gradients; undefined unless the state is carried. The caller's to dispose of. */
   readonly state: S | undefined;
 }
@@ -21,34 +22,40 @@ export interface GradientOptions {
   readonly carryState: boolean;
   /** Target that is not scored. */
   readonly ignoreIndex: number;
+  /** Whether blocks are computed again in the backward pass. */
+  readonly checkpointBlocks?: boolean;
+  /** Factor of the gradients, a scalar on the device. Default 1. */
+  readonly lossScale?: Tensor | undefined;
 }
 
 /**
- * Adds d(loss)/d(parameter) to every parameter's gradient, where loss is the mean over the scored targets of all batches
- * (so that two batches of 4 are one batch of 8, whatever is ignored in either). Everything else made on the way is freed.
+ * Adds d(lossScale · loss)/d(parameter) to every parameter's gradient, where loss is the mean over the scored targets of
+ * all batches (so that two batches of 4 are one batch of 8, whatever is ignored in either). Everything else made on the
+ * way is freed. Waits for nothing.
  * @param state before the first batch, undefined for a fresh one; it is consumed
  * @throws DataError when no target is scored
  */
-export async function addGradients<S extends ModelState>(
+export function addGradients<S extends ModelState>(
   model: LanguageModel<S>,
   parameters: readonly Parameter[],
   batches: readonly Batch[],
   state: S | undefined,
-  { carryState, ignoreIndex }: GradientOptions,
-): Promise<StepLoss<S>> {
+  options: GradientOptions,
+): StepLoss<S> {
+  const { carryState, ignoreIndex } = options;
   const counts = batches.map(({ targets }) => targets.reduce((n, target) => n + (target === ignoreIndex ? 0 : 1), 0));
   const total = counts.reduce((sum, count) => sum + count, 0);
   if (total === 0)
     throw new DataError(`train: no target of a step is scored (all are ${ignoreIndex}). Check the data.`);
-  let loss = 0;
+  const parts: Promise<number>[] = [];
   let carried = state;
   for (const [i, batch] of batches.entries()) {
     const weight = counts[i] / total;
     const resets = hasResets(batch, carried === undefined);
     const before = carried ?? model.initialState(batch.batch);
     try {
-      const result = runBatch(model, parameters, batch, before, { weight, ignoreIndex, resets });
-      if (weight > 0) loss += weight * (await result.loss.readNative())[0];
+      const result = runBatch(model, parameters, batch, before, { ...options, weight, resets });
+      if (weight > 0) parts.push(result.loss.readNative().then(([loss]) => weight * loss));
       result.loss.dispose();
       // A copy, because what a tape made requires gradients, and backpropagation ends between batches.
       carried = carryState ? (result.state.fork() as S) : undefined;
@@ -57,7 +64,11 @@ export async function addGradients<S extends ModelState>(
       before.dispose();
     }
   }
-  return { loss, state: carried };
+  return { loss: sumOf(parts), state: carried };
+}
+
+async function sumOf(parts: readonly Promise<number>[]): Promise<number> {
+  return (await Promise.all(parts)).reduce((sum, part) => sum + part, 0);
 }
 
 function runBatch<S extends ModelState>(
@@ -65,19 +76,24 @@ function runBatch<S extends ModelState>(
   parameters: readonly Parameter[],
   { tokens, targets, documentStarts, batch, length }: Batch,
   before: S,
-  { weight, ignoreIndex, resets }: { weight: number; ignoreIndex: number; resets: boolean },
+  options: Omit<GradientOptions, "carryState"> & { weight: number; resets: boolean },
 ): { loss: Tensor; state: S } {
+  const { weight, resets, ignoreIndex, checkpointBlocks = false, lossScale } = options;
   return scope(() => {
     const upload = (data: Int32Array | Uint8Array): Tensor => tensorFrom(model.backend, data, [batch, length], "i32");
     const starts = resets ? upload(documentStarts) : undefined;
     const tape = new Tape(parameters);
-    const result = tape.record(() => {
-      const { logits, state } = model.forward(upload(tokens), before, { documentStarts: starts });
-      return { loss: crossEntropy({ logits, targets: upload(targets) }, { ignoreIndex }).loss, state };
-    });
-    if (weight > 0) tape.backward(result.loss, weight);
-    return result;
+    const how = { documentStarts: starts, ignoreIndex, checkpointBlocks };
+    const { loss, state } = tape.record(() => lossOf(model, upload(tokens), upload(targets), before, how));
+    if (weight > 0) tape.backward(loss, lossScale ? scaled(lossScale, weight) : weight);
+    return { loss, state };
   });
+}
+
+function scaled(x: Tensor, factor: number): Tensor {
+  const result = copyOf(x);
+  scaleInPlace(result, factor);
+  return result;
 }
 
 /** Whether a state is reset anywhere; a fresh one needs no reset before its first token. */

@@ -1,6 +1,6 @@
 // AdamW against the formulas written out in float64: decay, clipping, bias correction, saving.
 import { describe, expect, it } from "vitest";
-import { reference, wasmBackend } from "../../test/support/backends.ts";
+import { gpuBackend, hasGpu, reference, wasmBackend } from "../../test/support/backends.ts";
 import { expectClose } from "../../test/support/compare.ts";
 import type { Backend } from "../backends/backend.ts";
 import { CheckpointError, ConfigError } from "../core/errors.ts";
@@ -32,13 +32,18 @@ function normals(seed: number): Record<Name, number[]> {
 }
 
 async function fileOf(optimizer: AdamW): Promise<TensorReader> {
-  const bytes = await encodeSafetensors(optimizer.toTensors(), optimizer.metadata());
+  const bytes = await encodeSafetensors(optimizer.toTensors(), await optimizer.metadata());
   return openSafetensors(await memorySource({ file: bytes }).open("file"));
 }
 
+function open(device: string): Promise<Backend> {
+  if (device === "reference") return Promise.resolve(reference);
+  return device === "wasm" ? wasmBackend() : gpuBackend();
+}
+
 describe("AdamW", () => {
-  it.each(["reference", "wasm"])("follows the formulas: %s", async (device) => {
-    const backend = device === "reference" ? reference : await wasmBackend();
+  it.each(["reference", "wasm", ...(hasGpu ? ["webgpu"] : [])])("follows the formulas: %s", async (device) => {
+    const backend = await open(device);
     const parameters = parametersOn(backend, normals(0));
     const optimizer = new AdamW(parameters, { weightDecay: 0.2, clip: 0.5 });
     const expected = normals(0);
@@ -49,7 +54,8 @@ describe("AdamW", () => {
       for (const name of NAMES) parameters.get(name)!.gradForAdding().write(Float64Array.from(grads[name]));
       const learningRate = 0.01 * step;
       const norm = Math.hypot(...grads.matrix, ...grads.bias);
-      expect(optimizer.step(learningRate)).toBeCloseTo(norm, 5);
+      optimizer.step(learningRate);
+      expect((await optimizer.report()).norm).toBeCloseTo(norm, 5);
       const scale = Math.min(1, 0.5 / (norm + 1e-6));
       for (const name of NAMES)
         for (let i = 0; i < SIZES[name]; i++) {
@@ -61,21 +67,21 @@ describe("AdamW", () => {
           expected[name][i] -= (learningRate * mean) / (Math.sqrt(v[name][i] / (1 - 0.95 ** step)) + 1e-8);
         }
       for (const name of NAMES)
-        expect(
-          parameters
-            .get(name)!
-            .grad!.readNow()
-            .every((g) => g === 0),
-        ).toBe(true);
+        expect((await parameters.get(name)!.grad!.readNative()).every((g) => g === 0)).toBe(true);
     }
     for (const name of NAMES)
-      expectClose(name, parameters.get(name)!.tensor.readNow(), expected[name], device === "reference" ? 1e-12 : 1e-6);
+      expectClose(
+        name,
+        await parameters.get(name)!.tensor.readNative(),
+        expected[name],
+        device === "reference" ? 1e-12 : 1e-6,
+      );
     expect(parameters.get("matrix")!.version).toBe(5);
     optimizer.dispose();
   });
 
-  it("continues exactly from its file", async () => {
-    const backend = await wasmBackend();
+  it.each(["wasm", ...(hasGpu ? ["webgpu"] : [])])("continues exactly from its file: %s", async (device) => {
+    const backend = await open(device);
     const runs = [parametersOn(backend, normals(0)), parametersOn(backend, normals(0))];
     const straight = new AdamW(runs[0]);
     let halved = new AdamW(runs[1]);
@@ -91,8 +97,9 @@ describe("AdamW", () => {
         halved = next;
       }
     }
-    expect(halved.steps).toBe(6);
-    for (const name of NAMES) expect(runs[1].get(name)!.tensor.readNow()).toEqual(runs[0].get(name)!.tensor.readNow());
+    expect((await halved.report()).steps).toBe(6);
+    for (const name of NAMES)
+      expect(await runs[1].get(name)!.tensor.read()).toEqual(await runs[0].get(name)!.tensor.read());
   });
 
   it("leaves parameters alone that no gradient reached, and all of them when the norm is not finite", async () => {
@@ -100,14 +107,32 @@ describe("AdamW", () => {
     const optimizer = new AdamW(parameters);
     const bias = parameters.get("bias")!;
     bias.gradForAdding().write(Float64Array.of(1, 2, Infinity));
-    expect(optimizer.step(0.1)).toBe(Infinity);
-    expect(optimizer.steps).toBe(0);
+    optimizer.step(0.1);
+    expect(await optimizer.report()).toMatchObject({ norm: Infinity, isFinite: false, steps: 0 });
     expect(Array.from(bias.tensor.readNow())).toEqual(normals(0).bias);
     expect(Array.from(bias.grad!.readNow())).toEqual([0, 0, 0]);
     bias.gradForAdding().write(Float64Array.of(1, 2, 3));
     optimizer.step(0.1);
     expect(Array.from(parameters.get("matrix")!.tensor.readNow())).toEqual(normals(0).matrix);
     expect(Array.from(bias.tensor.readNow())).not.toEqual(normals(0).bias);
+  });
+
+  it.skipIf(!hasGpu)("keeps the loss scale in its file", async () => {
+    const parameters = parametersOn(await gpuBackend(), normals(0));
+    const optimizer = new AdamW(parameters, {}, { initial: 1024, growthSteps: 3 });
+    const written = [1, 1, Infinity, 1];
+    for (const value of written) {
+      parameters
+        .get("bias")!
+        .gradForAdding()
+        .write(Float64Array.of(value, 2, 3));
+      optimizer.step(0.1);
+    }
+    const expected = { steps: 3, lossScale: 512, goodSteps: 1 };
+    expect(await optimizer.report()).toMatchObject(expected);
+    const next = new AdamW(parameters, {}, {});
+    await next.load(await fileOf(optimizer), "file");
+    expect(await next.report()).toMatchObject(expected);
   });
 
   it("refuses files of other models, and options out of range", async () => {

@@ -3,8 +3,8 @@
 import { CheckpointError, ConfigError } from "../core/errors.ts";
 import { formatShape, isSameShape, sizeOf } from "../core/shape.ts";
 import type { TensorReader, TensorToWrite } from "../io/index.ts";
-import { adamwStep } from "../ops/adamw/index.ts";
-import { sumSquares } from "../ops/sum-squares/index.ts";
+import type { LossScaling, UpdateReport, Updates, UpdateState } from "../ops/adamw/updates.ts";
+import { createUpdates } from "../ops/adamw/updates.ts";
 import type { Parameter } from "../tensor/parameter.ts";
 import { keep } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -27,9 +27,6 @@ export interface AdamWOptions {
 /** AdamWOptions with the defaults filled in. */
 export type ResolvedAdamW = { readonly [K in keyof AdamWOptions]-?: number };
 
-/** What PyTorch adds to the norm before it divides by it. */
-const CLIP_EPS = 1e-6;
-
 interface Moments {
   readonly parameter: Parameter;
   readonly m: Tensor;
@@ -40,10 +37,13 @@ interface Moments {
 export class AdamW {
   readonly options: ResolvedAdamW;
   readonly #moments = new Map<string, Moments>();
-  #steps = 0;
+  readonly #updates: Updates | undefined;
 
-  /** @throws ConfigError for options out of range, and for packed or quantised weights. */
-  constructor(parameters: ReadonlyMap<string, Parameter>, options: AdamWOptions = {}) {
+  /**
+   * @param scaling how the factor of the loss is found, for gradients in float16 (webgpu); without it losses are as they are
+   * @throws ConfigError for options out of range, and for packed or quantised weights
+   */
+  constructor(parameters: ReadonlyMap<string, Parameter>, options: AdamWOptions = {}, scaling?: LossScaling) {
     this.options = resolveAdamW(options);
     for (const [name, parameter] of parameters) {
       const { backend, format } = parameter.tensor;
@@ -57,35 +57,38 @@ export class AdamW {
         v: keep(zeros(backend, parameter.shape)),
       });
     }
+    const [first] = parameters.values();
+    this.#updates = first && createUpdates(first.tensor.backend, scaling);
   }
 
-  /** Updates made so far. */
-  get steps(): number {
-    return this.#steps;
+  /** The factor that the loss must have in the backward pass; undefined where losses are not scaled. */
+  get lossScale(): Tensor | undefined {
+    return this.#updates?.lossScale;
   }
 
   /**
-   * One update from the gradients of the parameters, then sets them to zero. With s = min(1, clip / (norm + 1e-6)),
-   * g = s·grad: p -= lr·weightDecay·p; m, v = means of g, g²; p -= lr · m̂ / (√v̂ + eps).
-   * A parameter that no gradient has reached yet stays. When the norm is not finite, nothing changes but the gradients.
-   * @returns the norm of all gradients together, before clipping
+   * One update from the gradients of the parameters, then sets them to zero. With s = min(1, clip / (norm + 1e-6)) over
+   * the loss scale, g = s·grad: p -= lr·weightDecay·p; m, v = means of g, g²; p -= lr · m̂ / (√v̂ + eps).
+   * A parameter that no gradient has reached yet stays. When the norm is not finite, nothing changes but the gradients
+   * and the loss scale. Waits for nothing; {@link report} tells what was found.
    */
-  step(learningRate: number): number {
-    const { weightDecay, beta1, beta2, eps, clip } = this.options;
+  step(learningRate: number): void {
+    const { weightDecay, ...options } = this.options;
     const reached = [...this.#moments.values()].filter(({ parameter }) => parameter.grad);
-    const norm = Math.sqrt(sumSquares(reached.map(({ parameter }) => parameter.grad!)));
-    if (Number.isFinite(norm)) {
-      this.#steps++;
-      const gradScale = Math.min(1, clip / (norm + CLIP_EPS));
-      const common = { learningRate, beta1, beta2, eps, step: this.#steps, gradScale };
-      for (const { parameter, m, v } of reached) {
-        const decay = parameter.decays ? weightDecay : 0;
-        adamwStep({ parameter: parameter.tensor, grad: parameter.grad!, m, v }, { ...common, weightDecay: decay });
-        parameter.markChanged();
-      }
+    const items = reached.map(({ parameter, m, v }) => ({
+      tensors: { parameter: parameter.tensor, grad: parameter.grad!, m, v },
+      weightDecay: parameter.decays ? weightDecay : 0,
+    }));
+    this.#updates?.run(items, { learningRate, ...options });
+    for (const { parameter } of reached) {
+      parameter.markChanged();
+      parameter.clearGrad();
     }
-    for (const { parameter } of reached) parameter.clearGrad();
-    return norm;
+  }
+
+  /** What the last {@link step} found: the norm of all gradients together, before clipping, and the number of updates. */
+  async report(): Promise<UpdateReport> {
+    return (await this.#updates?.report()) ?? { steps: 0, norm: 0, isFinite: true, lossScale: 1, goodSteps: 0 };
   }
 
   /** Its state for a safetensors file: `m.<name>`, `v.<name>`. Metadata: {@link metadata}. */
@@ -100,8 +103,10 @@ export class AdamW {
   }
 
   /** Goes into the file beside {@link toTensors}. */
-  metadata(): Record<string, string> {
-    return { what: "mamba.ts AdamW", step: String(this.#steps) };
+  async metadata(): Promise<Record<string, string>> {
+    const { steps, lossScale, goodSteps } = await this.report();
+    const scaling = this.lossScale ? { loss_scale: String(lossScale), good_steps: String(goodSteps) } : {};
+    return { what: "mamba.ts AdamW", step: String(steps), ...scaling };
   }
 
   /**
@@ -109,11 +114,7 @@ export class AdamW {
    * @throws CheckpointError when a tensor is missing, extra or of another shape, or holds what is no finite number
    */
   async load(reader: TensorReader, where: string): Promise<void> {
-    const steps = Number(reader.metadata["step"]);
-    if (!(Number.isSafeInteger(steps) && steps >= 0))
-      throw new CheckpointError(
-        `${where}: its metadata must hold the number of steps, got ${JSON.stringify(reader.metadata["step"])}. Is it an optimizer's file?`,
-      );
+    const state = readState(reader.metadata, where);
     if (reader.tensors.size !== 2 * this.#moments.size)
       throw new CheckpointError(
         `${where}: must hold ${2 * this.#moments.size} tensors for this model, got ${reader.tensors.size}. Does it belong to these weights?`,
@@ -122,16 +123,31 @@ export class AdamW {
       await loadTensor(reader, `m.${name}`, m, where);
       await loadTensor(reader, `v.${name}`, v, where);
     }
-    this.#steps = steps;
+    this.#updates?.restore(state);
   }
 
   dispose(): void {
+    this.#updates?.dispose();
     for (const { m, v } of this.#moments.values()) {
       m.dispose();
       v.dispose();
     }
     this.#moments.clear();
   }
+}
+
+function readState(metadata: Readonly<Record<string, string>>, where: string): UpdateState {
+  const { step, loss_scale = "1", good_steps = "0" } = metadata;
+  const [steps, lossScale, goodSteps] = [Number(step), Number(loss_scale), Number(good_steps)];
+  if (!(Number.isSafeInteger(steps) && steps >= 0))
+    throw new CheckpointError(
+      `${where}: its metadata must hold the number of steps, got ${JSON.stringify(step)}. Is it an optimizer's file?`,
+    );
+  if (!(lossScale > 0 && lossScale < Infinity && Number.isSafeInteger(goodSteps) && goodSteps >= 0))
+    throw new CheckpointError(
+      `${where}: its metadata holds a loss scale of ${JSON.stringify(loss_scale)} since ${JSON.stringify(good_steps)} steps. The file is damaged.`,
+    );
+  return { steps, lossScale, goodSteps };
 }
 
 async function loadTensor(reader: TensorReader, name: string, tensor: Tensor, where: string): Promise<void> {

@@ -1,7 +1,9 @@
 // What a training run takes, tells while it runs, and returns.
+import type { WebGpuBackend } from "../backends/webgpu/index.ts";
 import { ConfigError } from "../core/errors.ts";
 import type { BatchPosition, BatchSource } from "../data/index.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
+import type { LossScaling } from "../ops/adamw/updates.ts";
 import { planEvaluation } from "./evaluate.ts";
 import type { AdamWOptions, ResolvedAdamW } from "./optimizer.ts";
 import { resolveAdamW } from "./optimizer.ts";
@@ -19,6 +21,9 @@ export interface EvaluationData {
 
 /** Reads a state's arrays by name; see `loadState`. */
 export type ReadArray = (name: string) => Promise<{ shape: readonly number[]; data: Float32Array } | undefined>;
+
+/** How numbers are held while training; see {@link TrainOptions.precision}. */
+export type Precision = "f32" | "mixed";
 
 /** A training run: model, data, recipe, and where it is kept. */
 export interface TrainOptions<S extends ModelState> extends AdamWOptions {
@@ -45,6 +50,15 @@ export interface TrainOptions<S extends ModelState> extends AdamWOptions {
   readonly carryState?: boolean | undefined;
   /** Target that is not scored. Default -100. */
   readonly ignoreIndex?: number | undefined;
+  /**
+   * f32, or mixed: activations and their gradients in float16, weights, sums and states in float32. Mixed needs a model
+   * with a choice of activations on the device webgpu, with shader-f16. Default "f32".
+   */
+  readonly precision?: Precision | undefined;
+  /** How mixed precision finds the factor of its losses. */
+  readonly lossScaling?: LossScaling | undefined;
+  /** Keep only what goes in and out of each block, and compute it again for its gradients: less memory, more time. Default false. */
+  readonly checkpointBlocks?: boolean | undefined;
   /** Steps between evaluations; the last step is always evaluated. Default: only the last. */
   readonly evalEvery?: number | undefined;
   /** Steps between saves of `last`; the last step is always saved. Default: only the last. */
@@ -63,9 +77,12 @@ export interface TrainOptions<S extends ModelState> extends AdamWOptions {
   readonly loadState?: ((read: ReadArray, where: string) => Promise<S>) | undefined;
   /** The caller's own settings (sizes, data, batch, seed), JSON. Logged, and on resumption compared field by field. */
   readonly settings?: Readonly<Record<string, unknown>> | undefined;
-  /** Finishes the step, saves and returns. */
+  /** Finishes the steps under way, saves and returns. */
   readonly signal?: AbortSignal | undefined;
-  /** Called after each step, and again after an evaluation, then with its result. */
+  /**
+   * Called after each step, and again after an evaluation, then with its result. On a GPU some steps later, for the next
+   * ones are under way before the loss is known.
+   */
   readonly onProgress?: ((progress: TrainProgress) => void) | undefined;
 }
 
@@ -83,8 +100,10 @@ export interface TrainProgress {
   /** Nats per target, mean over the step. */
   readonly loss: number;
   readonly learningRate: number;
-  /** Norm of all gradients, before clipping. */
+  /** Norm of all gradients, before clipping. Not finite where mixed precision left a step out, because it overflowed. */
   readonly gradNorm: number;
+  /** In mixed precision: the factor of the next losses. */
+  readonly lossScale?: number;
   /** Tokens trained on so far. */
   readonly tokens: number;
   /** Of late, evaluations and saves left out. */
@@ -121,6 +140,7 @@ export interface Recipe extends ResolvedAdamW {
   readonly accumulate: number;
   readonly carryState: boolean;
   readonly ignoreIndex: number;
+  readonly precision?: "mixed";
 }
 
 /** The recipe of a run, for its record. Throws ConfigError for options of AdamW out of range. */
@@ -128,7 +148,8 @@ export function recipeOf<S extends ModelState>(options: TrainOptions<S>): Recipe
   const { learningRate, schedule = "cosine", warmupSteps = 0, minLearningRate = null } = options;
   const { accumulate = 1, carryState = false, ignoreIndex = -100 } = options;
   const rates = { learningRate, schedule, warmupSteps, minLearningRate };
-  return { ...rates, ...resolveAdamW(options), accumulate, carryState, ignoreIndex };
+  const recipe = { ...rates, ...resolveAdamW(options), accumulate, carryState, ignoreIndex };
+  return options.precision === "mixed" ? { ...recipe, precision: "mixed" } : recipe;
 }
 
 /** Throws ConfigError with the field, its rule and what came; DataError for a text too short to evaluate. */
@@ -153,6 +174,22 @@ export function checkTrainOptions<S extends ModelState>(options: TrainOptions<S>
     [options.evalEvery !== undefined && !options.evaluation, "evalEvery needs evaluation, the text that is held out"],
   ];
   for (const [isMissing, text] of needs) if (isMissing) throw new ConfigError(`train: ${text}.`);
+  checkPrecision(options);
   const { evaluation, model } = options;
   if (evaluation) planEvaluation(evaluation.tokens.length, model.config.vocabSize, evaluation);
+}
+
+function checkPrecision<S extends ModelState>({ precision = "f32", model }: TrainOptions<S>): void {
+  if (precision !== "f32" && precision !== "mixed")
+    throw new ConfigError(`train: precision must be f32 or mixed, got ${String(precision)}.`);
+  if (precision === "f32") return;
+  const { backend } = model;
+  if (backend.name !== "webgpu")
+    throw new ConfigError(
+      `train: precision mixed needs the device webgpu, and the model is on ${backend.name}. Use precision f32.`,
+    );
+  if (!(backend as WebGpuBackend).has("shader-f16"))
+    throw new ConfigError("train: precision mixed needs shader-f16, which this GPU does not offer. Use precision f32.");
+  if (model.activations === undefined)
+    throw new ConfigError("train: precision mixed needs a model with a choice of activations. Use precision f32.");
 }

@@ -68,7 +68,7 @@ export class RunFolder {
   async saveLast(state: RunState, optimizer: AdamW, carried: readonly TensorToWrite[] | undefined): Promise<void> {
     await replaceFolder(this.last, async (folder) => {
       await this.#saveModel(folder);
-      await writeSafetensors(nodePath.join(folder, OPTIMIZER_FILE), optimizer.toTensors(), optimizer.metadata());
+      await writeSafetensors(nodePath.join(folder, OPTIMIZER_FILE), optimizer.toTensors(), await optimizer.metadata());
       if (carried) await writeSafetensors(nodePath.join(folder, CARRIED_FILE), carried, { what: "mamba.ts state" });
       await writeFileAtomic(nodePath.join(folder, STATE_FILE), `${JSON.stringify(state, null, 2)}\n`);
     });

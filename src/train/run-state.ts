@@ -18,8 +18,15 @@ export interface RunState {
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
-/** Fields that a resumed run may change: they decide how long it runs and what is told of it, not what is computed. */
-const FREE_FIELDS: ReadonlySet<string> = new Set(["steps", "evalEvery", "saveEvery", "logEvery", "resume"]);
+/** Fields that a resumed run may change: they decide how it runs and what is told of it, not what is computed. */
+const FREE_FIELDS: ReadonlySet<string> = new Set([
+  "steps",
+  "evalEvery",
+  "saveEvery",
+  "logEvery",
+  "resume",
+  "checkpointBlocks",
+]);
 
 /** Parses training.json. `where` names it in errors. Throws CheckpointError. */
 export function parseRunState(json: string, where: string): RunState {

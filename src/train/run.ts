@@ -2,7 +2,8 @@
 import { DataError } from "../core/errors.ts";
 import { checkNode } from "../core/node-only.ts";
 import type { Batch, BatchSource } from "../data/index.ts";
-import type { ModelState } from "../nn/language-model.ts";
+import type { LanguageModel, ModelState } from "../nn/language-model.ts";
+import type { UpdateReport } from "../ops/adamw/updates.ts";
 import type { Parameter } from "../tensor/parameter.ts";
 import { evaluate } from "./evaluate.ts";
 import { addGradients } from "./gradients.ts";
@@ -16,6 +17,20 @@ import type { RunState } from "./run-state.ts";
 import { checkSamePlace, checkSameRun } from "./run-state.ts";
 import { learningRateAt } from "./schedule.ts";
 
+/** Steps at once on a GPU: it is given the next ones before the last is done, and never waits for the host. */
+const STEPS_UNDER_WAY = 3;
+
+/** A step that was queued. */
+interface StepUnderWay {
+  readonly step: number;
+  /** Tokens of this step, and of all steps up to it. */
+  readonly tokens: number;
+  readonly allTokens: number;
+  readonly learningRate: number;
+  readonly loss: Promise<number>;
+  readonly update: Promise<UpdateReport>;
+}
+
 export class Run<S extends ModelState> {
   readonly #options: TrainOptions<S>;
   readonly #data: BatchSource;
@@ -24,6 +39,11 @@ export class Run<S extends ModelState> {
   readonly #optimizer: AdamW;
   readonly #recipe: Recipe;
   readonly #rate = new Rate(seconds());
+  readonly #underWay: StepUnderWay[] = [];
+  /** Before this run: it is put back. */
+  readonly #activations: LanguageModel["activations"];
+  /** When the first of the steps under way began, or the one before it was told of. */
+  #since = 0;
   #carried: S | undefined;
   #step = 0;
   #tokens = 0;
@@ -42,7 +62,10 @@ export class Run<S extends ModelState> {
     this.#data = data;
     this.#folder = folder;
     this.#parameters = [...parameters.values()];
-    this.#optimizer = new AdamW(parameters, options);
+    const { model, precision, lossScaling = {} } = options;
+    this.#optimizer = new AdamW(parameters, options, precision === "mixed" ? lossScaling : undefined);
+    this.#activations = model.activations;
+    if (model.activations !== undefined) model.activations = precision === "mixed" ? "f16" : "f32";
     for (const parameter of this.#parameters) parameter.clearGrad();
   }
 
@@ -83,43 +106,65 @@ export class Run<S extends ModelState> {
 
   /** Evaluates and saves where that is due; then says whether the run is over. */
   async isDone(): Promise<boolean> {
-    const { steps, saveEvery = steps, signal } = this.#options;
+    const { steps, evalEvery = steps, saveEvery = steps, signal } = this.#options;
+    if (this.#step % evalEvery === 0 || this.#step % saveEvery === 0) await this.#settle(0);
     await this.#evaluateIfDue();
     const isOver = this.#step >= steps || (signal?.aborted ?? false);
+    if (isOver) await this.#settle(0);
     if (!this.#isSaved && (isOver || this.#step % saveEvery === 0)) await this.#save();
     return isOver;
   }
 
-  /** One update of the weights. */
+  /** One update of the weights; on a GPU it is only queued, and an earlier one is waited for. */
   async step(): Promise<void> {
-    const { model, onProgress, steps, schedule = "cosine", logEvery = 1 } = this.#options;
-    const begin = seconds();
+    const { model, schedule = "cosine", checkpointBlocks = false } = this.#options;
+    if (this.#underWay.length === 0) this.#since = seconds();
     const batches: Batch[] = Array.from({ length: this.#recipe.accumulate }, () => this.#data.next());
     const state = this.#carried;
     this.#carried = undefined;
-    const computed = await addGradients(model, this.#parameters, batches, state, this.#recipe);
+    const { lossScale } = this.#optimizer;
+    const how = { ...this.#recipe, checkpointBlocks, lossScale };
+    const computed = addGradients(model, this.#parameters, batches, state, how);
+    // Whoever waits for it hears of a failure; nobody may come to that.
+    computed.loss.catch(() => undefined);
     this.#carried = computed.state;
-    this.#checkFinite("loss", computed.loss);
-    const learningRate = learningRateAt(this.#step + 1, { ...this.#options, schedule });
-    const gradNorm = this.#optimizer.step(learningRate);
-    this.#checkFinite("norm of the gradients", gradNorm);
-    this.#step++;
+    const step = this.#step + 1;
+    const isQueued = model.backend.name === "webgpu";
+    if (!isQueued) this.#checkFinite("loss", await computed.loss, step);
+    const learningRate = learningRateAt(step, { ...this.#options, schedule });
+    this.#optimizer.step(learningRate);
+    const update = this.#optimizer.report();
+    update.catch(() => undefined);
+    this.#step = step;
     this.#isSaved = false;
     const tokens = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
     this.#tokens += tokens;
+    this.#underWay.push({ step, tokens, allTokens: this.#tokens, learningRate, loss: computed.loss, update });
     await pause();
-    this.#rate.add(tokens, seconds() - begin);
+    await this.#settle(isQueued ? STEPS_UNDER_WAY - 1 : 0);
+  }
+
+  /** Waits until so many steps are under way at the most, and tells of those that are done. */
+  async #settle(most: number): Promise<void> {
+    while (this.#underWay.length > most) await this.#tell(this.#underWay.shift()!);
+  }
+
+  async #tell({ step, tokens, allTokens, learningRate, ...found }: StepUnderWay): Promise<void> {
+    const { onProgress, steps, logEvery = 1 } = this.#options;
+    const loss = await found.loss;
+    this.#checkFinite("loss", loss, step);
+    const { norm: gradNorm, isFinite, lossScale } = await found.update;
+    // An overflow of scaled gradients is what the scale is for; below 1 it is the gradients that are not finite.
+    const isScaled = this.#optimizer.lossScale !== undefined;
+    if (!isFinite && !(isScaled && lossScale >= 1)) this.#checkFinite("norm of the gradients", gradNorm, step);
+    const now = seconds();
+    this.#rate.add(tokens, now - this.#since);
+    this.#since = now;
     const { tokensPerSecond } = this.#rate;
-    const line = {
-      step: this.#step,
-      loss: computed.loss,
-      learningRate,
-      gradNorm,
-      tokens: this.#tokens,
-      tokensPerSecond,
-    };
-    this.#progress = { ...line, steps, secondsLeft: this.#rate.secondsLeft(steps - this.#step, seconds()) };
-    if (this.#step % logEvery === 0 || this.#step === steps) await this.#folder?.log(line);
+    const scale = isScaled ? { lossScale } : {};
+    const line = { step, loss, learningRate, gradNorm, ...scale, tokens: allTokens, tokensPerSecond };
+    this.#progress = { ...line, steps, secondsLeft: this.#rate.secondsLeft(steps - step, now) };
+    if (step % logEvery === 0 || step === steps) await this.#folder?.log(line);
     onProgress?.(this.#progress);
   }
 
@@ -135,6 +180,8 @@ export class Run<S extends ModelState> {
   }
 
   dispose(): void {
+    const { model } = this.#options;
+    if (this.#activations !== undefined) model.activations = this.#activations;
     this.#optimizer.dispose();
     this.#carried?.dispose();
     this.#carried = undefined;
@@ -204,14 +251,14 @@ export class Run<S extends ModelState> {
     await this.#folder?.log({ step: this.#step, steps, device, threads, data, recipe: this.#recipe, settings });
   }
 
-  #checkFinite(what: string, value: number): void {
+  #checkFinite(what: string, value: number, step: number): void {
     if (Number.isFinite(value)) return;
     const kept =
       this.#savedStep > 0 && this.#folder
         ? ` The checkpoint of step ${this.#savedStep} is kept in ${this.#folder.last}.`
         : " No checkpoint was saved before; see saveEvery.";
     throw new DataError(
-      `train: the ${what} is ${value} at step ${this.#step + 1}. Try a lower learning rate (it is ${this.#recipe.learningRate}), a longer warm-up (${this.#recipe.warmupSteps} steps) or a smaller clip (${this.#recipe.clip}), and check the data and the weights it began with.${kept}`,
+      `train: the ${what} is ${value} at step ${step}. Try a lower learning rate (it is ${this.#recipe.learningRate}), a longer warm-up (${this.#recipe.warmupSteps} steps) or a smaller clip (${this.#recipe.clip}), and check the data and the weights it began with.${kept}`,
     );
   }
 }

@@ -1,11 +1,13 @@
 // adamwStep: one step of AdamW on one parameter, in place; and scaleInPlace.
 // Source: Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", Alg. 2, in PyTorch's order (torch.optim.AdamW).
 import type { WasmBackend } from "../../backends/wasm/index.ts";
+import type { WebGpuBackend } from "../../backends/webgpu/index.ts";
 import { BackendError, ConfigError, DTypeError, ShapeError } from "../../core/errors.ts";
 import { formatShape, isSameShape } from "../../core/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export interface AdamWTensors {
   /** Written. */
@@ -57,6 +59,7 @@ export function adamwStep(tensors: AdamWTensors, options: AdamWOptions): void {
   const { beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weightDecay = 0.1, gradScale = 1 } = options;
   const full = { ...options, beta1, beta2, eps, weightDecay, gradScale };
   if (backend.name === "wasm") wasm.adamwStep(tensors, full, backend as WasmBackend);
+  else if (backend.name === "webgpu") webgpu.adamwStep(tensors, full, backend as WebGpuBackend);
   else reference.adamwStep(tensors, full);
 }
 
@@ -65,5 +68,6 @@ export function scaleInPlace(x: Tensor, factor: number): void {
   if (x.dtype !== "f32" || x.format !== "rows")
     throw new DTypeError(`scaleInPlace: x must be plain f32, got ${x.dtype} in ${x.format}.`);
   if (x.backend.name === "wasm") wasm.scaleInPlace(x, factor, x.backend as WasmBackend);
+  else if (x.backend.name === "webgpu") webgpu.scaleInPlace(x, factor, x.backend as WebGpuBackend);
   else reference.scaleInPlace(x, factor);
 }
