@@ -4,11 +4,15 @@ import type { Backend } from "../../backends/backend.ts";
 import { ShapeError } from "../../core/errors.ts";
 import { formatShape } from "../../core/shape.ts";
 import { Embedding } from "../../nn/embedding.ts";
-import type { ForwardOptions, ForwardResult, LanguageModel } from "../../nn/language-model.ts";
+import type { ForwardOptions, ForwardResult, LanguageModel, LossOptions, LossResult } from "../../nn/language-model.ts";
 import { Linear } from "../../nn/linear.ts";
 import { Module } from "../../nn/module.ts";
 import { RmsNorm } from "../../nn/rms-norm.ts";
+import { IGNORE_INDEX } from "../../ops/cross-entropy/index.ts";
+import { linearCrossEntropy } from "../../ops/linear-cross-entropy/index.ts";
 import { linear } from "../../ops/linear/index.ts";
+import { checkpoint } from "../../tensor/checkpoint.ts";
+import type { Parameter } from "../../tensor/parameter.ts";
 import { currentTape } from "../../tensor/tape.ts";
 import { scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
@@ -75,8 +79,31 @@ export class MambaModel extends Module implements LanguageModel<MambaState> {
    */
   forward(tokens: Tensor, state: MambaState, options: ForwardOptions = {}): ForwardResult<MambaState> {
     this.#check(tokens, state);
-    if (currentTape()) return this.#run(tokens, state, options);
-    return scope(() => this.#run(tokens, state, options));
+    return tapeOrScope(() => {
+      const result = this.#runBlocks(tokens, state, options);
+      const hidden = options.logits === "last" ? lastPositions(result.hidden) : result.hidden;
+      return { logits: this.head(hidden), state: result.state };
+    });
+  }
+
+  /**
+   * Losses of the targets i32 `[batch, length]`, without ever holding all logits. Equal to crossEntropy of
+   * {@link forward}'s logits.
+   * @throws ShapeError, DataError (a token or target beyond the vocabulary)
+   */
+  loss(
+    tokens: Tensor,
+    targets: Tensor,
+    state: MambaState,
+    { ignoreIndex = IGNORE_INDEX, checked = true, ...options }: LossOptions = {},
+  ): LossResult<MambaState> {
+    this.#check(tokens, state);
+    return tapeOrScope(() => {
+      const result = this.#runBlocks(tokens, state, { ...options, checked });
+      const x = this.backbone.normF.forward(result.hidden, this.activations);
+      const scored = linearCrossEntropy({ x, weight: this.#headWeight.tensor, targets }, { ignoreIndex, checked });
+      return { ...scored, state: result.state };
+    });
   }
 
   /** {@link forward} of one token a sequence, in place: tokens i32 `[batch, 1]` -> logits `[batch, 1, vocabSize]`. */
@@ -87,8 +114,7 @@ export class MambaModel extends Module implements LanguageModel<MambaState> {
   /** Logits from the output of the last block. */
   head(hidden: Tensor): Tensor {
     const x = this.backbone.normF.forward(hidden, this.activations);
-    const { weight } = this.lmHead ?? this.backbone.embeddings;
-    return linear({ x, weight: weight.tensor, bias: undefined }, { dtype: "f32" }).y;
+    return linear({ x, weight: this.#headWeight.tensor, bias: undefined }, { dtype: "f32" }).y;
   }
 
   override dispose(): void {
@@ -96,25 +122,31 @@ export class MambaModel extends Module implements LanguageModel<MambaState> {
     for (const layer of this.backbone.layers) layer.mixer.dispose();
   }
 
-  #run(
+  /** The weight of the head: its own, or the embedding's. */
+  get #headWeight(): Parameter {
+    return (this.lmHead ?? this.backbone.embeddings).weight;
+  }
+
+  /** The output of the last block, and the state after the last token. */
+  #runBlocks(
     tokens: Tensor,
     state: MambaState,
-    { logits = "all", documentStarts, inPlace = false, checked = true }: ForwardOptions,
-  ): ForwardResult<MambaState> {
+    { documentStarts, inPlace = false, checked = true, checkpointBlocks = false }: ForwardOptions,
+  ): { hidden: Tensor; state: MambaState } {
     const context = { documentStarts, inPlace, activations: this.activations };
     let hidden = this.backbone.embeddings.forward(tokens, { checked });
     const layers: LayerState[] = [];
     for (const [i, layer] of this.backbone.layers.entries()) {
       const before = hidden;
+      const { conv, ssm } = state.layers[i];
       const run = (): { y: Tensor; state: LayerState } => layer.forward(before, state.layers[i], context);
-      const result = currentTape() ? run() : scope(run);
+      const result = checkpointBlocks ? checkpoint([before, conv, ssm], run) : tapeOrScope(run);
       // Else one a layer would lie there until the end.
       if (!currentTape()) before.dispose();
       hidden = result.y;
       layers.push(result.state);
     }
-    if (logits === "last") hidden = lastPositions(hidden);
-    return { logits: this.head(hidden), state: inPlace ? state : new MambaState(layers) };
+    return { hidden, state: inPlace ? state : new MambaState(layers) };
   }
 
   #check(tokens: Tensor, state: MambaState): void {
@@ -128,6 +160,11 @@ export class MambaModel extends Module implements LanguageModel<MambaState> {
         `MambaModel.forward: the state is for a batch of ${state.batch}, the tokens for one of ${batch}. Use initialState(${batch}).`,
       );
   }
+}
+
+/** Without a tape what `body` makes on the way is freed; a tape needs it. */
+function tapeOrScope<T>(body: () => T): T {
+  return currentTape() ? body() : scope(body);
 }
 
 /** `[batch, length, width]` -> a view `[batch, 1, width]` of the last positions. */
