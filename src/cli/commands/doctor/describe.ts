@@ -37,10 +37,8 @@ function describeWasm({ threads, hasRelaxedSimd, builds, dispatchMicroseconds: d
       "kernel call",
       `${significant(dispatch.serial)} µs on one thread, ${significant(dispatch.shared)} µs shared by ${threads}`,
     ]);
-  const tests = builds
-    .filter(({ ops }) => ops.length > 0)
-    .flatMap(({ build, ops }) => describeOps(`Self-test of the ${build} build: worst errors`, ops));
-  return ["", bold("wasm"), indent(formatTable(rows)), ...tests];
+  const tests = builds.filter(({ ops }) => ops.length > 0).map(({ build, ops }) => ({ name: build, ops }));
+  return ["", bold("wasm"), indent(formatTable(rows)), ...describeTests(tests)];
 }
 
 function describeWebGpu(report: WebGpuReport | Absent): string[] {
@@ -66,8 +64,8 @@ function describeWebGpu(report: WebGpuReport | Absent): string[] {
     ["round trip", `${significant(speed.roundTripMicroseconds)} µs`],
     ["copy", `${significant(speed.copyGigabytesPerSecond)} GB/s, read and written`],
   ];
-  const tests = paths.flatMap((path) => describeOps(pathTitle(path), path.ops));
-  return ["", bold("webgpu"), indent(formatTable(rows)), ...tests];
+  const tests = paths.map((path) => ({ name: pathName(path), ops: path.ops }));
+  return ["", bold("webgpu"), indent(formatTable(rows)), ...describeTests(tests)];
 }
 
 function sizes([least, most]: readonly [number, number]): string {
@@ -78,17 +76,38 @@ function shapeText({ M, N, K, componentType, resultComponentType }: WebGpuReport
   return `${componentType} to ${resultComponentType} ${M}×${N}×${K}`;
 }
 
-function pathTitle({ path, precision }: PathReport): string {
-  const how = path === "full" ? "all features" : "portable kernels";
-  return `Self-test, ${how}, ${precision === "f16" ? "float16 activations" : "float32"}: worst errors`;
+function pathName({ path, precision }: PathReport): string {
+  return path === "full" ? precision : `portable ${precision}`;
 }
 
-function describeOps(title: string, ops: readonly OpReport[]): string[] {
-  const error = (value: number | null): string => (value === null ? "–" : value.toExponential(1));
-  const rows = ops.map(({ op, forwardError, gradientError }) => [op, error(forwardError), error(gradientError)]);
-  const [head, ...lines] = formatTable([["op", "forward", "gradient"], ...rows], [1, 2]).split("\n");
-  const marked = ops.map(({ isGood, problem }, i) => `${lines[i]}  ${mark(isGood)}${problem ? ` ${problem}` : ""}`);
-  return ["", `  ${bold(title)}`, indent([head, ...marked].join("\n"))];
+/** One table: a row an op, and of each test the worst error forward and of the gradients. Problems stand below. */
+function describeTests(tests: readonly { readonly name: string; readonly ops: readonly OpReport[] }[]): string[] {
+  const names = [...new Set(tests.flatMap(({ ops }) => ops.map(({ op }) => op)))];
+  const head = ["op", ...tests.flatMap(({ name }) => [name, "gradient"])];
+  const rows = names.map((name) => {
+    const reports = tests.map(({ ops }) => ops.find(({ op }) => op === name));
+    return {
+      cells: [
+        name,
+        ...reports.flatMap((report) => [errorText(report?.forwardError), errorText(report?.gradientError)]),
+      ],
+      isGood: reports.every((report) => report?.isGood ?? true),
+    };
+  });
+  const numbers = head.map((_, i) => i).slice(1);
+  const [first, ...lines] = formatTable([head, ...rows.map(({ cells }) => cells)], numbers).split("\n");
+  const problems = tests.flatMap(({ name, ops }) =>
+    ops.flatMap(({ op, problem }) => (problem === undefined ? [] : [`${op}, ${name}: ${problem}`])),
+  );
+  return [
+    "",
+    bold("  Self-test: worst errors"),
+    indent([first, ...lines.map((line, i) => `${line}  ${mark(rows[i].isGood)}`), ...problems].join("\n")),
+  ];
+}
+
+function errorText(error: number | null | undefined): string {
+  return typeof error === "number" ? error.toExponential(1) : "–";
 }
 
 function indent(text: string): string {

@@ -1,4 +1,5 @@
 // What doctor finds out: the machine, its devices, and what of them is left out.
+import type { MatrixShape } from "../../../backends/webgpu/index.ts";
 import type { Machine } from "../../machine.ts";
 import { describeMachine } from "../../machine.ts";
 import { readVersion } from "../../version.ts";
@@ -6,6 +7,9 @@ import type { WasmReport } from "./examine-wasm.ts";
 import { examineWasm } from "./examine-wasm.ts";
 import type { Absent, WebGpuReport } from "./examine-webgpu.ts";
 import { examineWebGpu } from "./examine-webgpu.ts";
+
+/** Side of the matrices that the kernels of linear give to matrix units. */
+const MATRIX = 16;
 
 /** Devices that doctor examines. */
 export type ExaminedDevice = "wasm" | "webgpu";
@@ -88,11 +92,20 @@ const WITHOUT = {
   },
 } as const;
 
+function isUsedShape({ M, N, K, componentType, resultComponentType }: MatrixShape): boolean {
+  return [M, N, K].every((size) => size === MATRIX) && componentType === "f16" && resultComponentType === "f32";
+}
+
 function leftOutOfWebGpu(report: WebGpuReport | Absent): LeftOut[] {
   if ("problem" in report) return [{ what: "webgpu", why: report.problem.replace(/^webgpu: /, "") }];
   const found: LeftOut[] = Object.entries(WITHOUT).flatMap(([feature, text]) =>
     report.features[feature as keyof typeof WITHOUT] ? [] : [text],
   );
+  if (report.matrixShapes.length > 0 && !report.matrixShapes.some(isUsedShape))
+    found.push({
+      what: "subgroup matrices",
+      why: "none of the adapter's shapes is float16 16×16×16 into float32, which the kernels are written for",
+    });
   if (report.adapter.isSoftware)
     found.push({
       what: "the GPU adapter, for auto",

@@ -36,6 +36,8 @@ const STATES = 16;
 const SEED_OF_PACKED = 5;
 const positive = (random: Random): number => 0.1 + random.uniform();
 
+/** Large and even enough for the matrix units of a GPU. */
+const WIDE = { x: { shape: [BATCH, 64, 128], isActivation: true }, weight: { shape: [192, 128] } };
 const LINEAR = { x: activation(INPUTS), weight: { shape: [WIDTH, INPUTS] }, bias: vector(WIDTH) };
 
 /** With a document that begins in the middle. */
@@ -88,6 +90,7 @@ export const OP_SAMPLES: readonly OpSample[] = [
   sampleOp(siluGate, { x: activation(WIDTH), z: activation(WIDTH) }, {}),
   sampleOp(crossEntropy, { logits: activation(VOCABULARY), targets: ids(VOCABULARY) }, {}),
   sampleOp(linear, LINEAR, {}, "linear, rows"),
+  sampleOp(linear, WIDE, {}, "linear, wide"),
   samplePacked("panels"),
   samplePacked("int8"),
   sampleOp(causalConv1d, CONV, { silu: true }),
