@@ -1,4 +1,149 @@
-// Cases of scan.
-import type { GpuCase } from "./case.ts";
+// Cases of the selective scan: the shapes of the official kernels' measurements, and sweeps over its layouts.
+import type { WebGpuBackend } from "../../src/backends/webgpu/index.ts";
+import type { DType } from "../../src/core/dtype.ts";
+import { createRandom } from "../../src/core/random.ts";
+import type { ScanInputs, ScanOutputs } from "../../src/ops/selective-scan/index.ts";
+import type { ScanLayout } from "../../src/ops/selective-scan/webgpu-layout.ts";
+import { forward } from "../../src/ops/selective-scan/webgpu.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import { emptyTensor, tensorFrom } from "../../src/tensor/tensor.ts";
+import type { GpuCase, Numbers } from "./case.ts";
+import { timeByKernel, timeOnGpu } from "./case.ts";
 
-export const SCAN_CASES: readonly GpuCase[] = [];
+interface Shape {
+  readonly batch: number;
+  readonly length: number;
+  readonly dInner?: number;
+  readonly dState?: number;
+  readonly dtype?: DType;
+}
+type Wanted = Partial<ScanLayout & { readonly chunks: number }>;
+
+/** Elements that the host makes; larger tensors repeat them. */
+const HOST_ELEMENTS = 1 << 20;
+
+/** A tensor of numbers around `mean`, the host's part copied over and over. */
+function fill(backend: WebGpuBackend, shape: readonly number[], mean: number, spread: number, dtype: DType): Tensor {
+  const tensor = emptyTensor(backend, shape, dtype);
+  const random = createRandom(shape.length);
+  const count = Math.min(tensor.size, HOST_ELEMENTS);
+  const some = Float32Array.from({ length: count }, () => mean + spread * random.normal());
+  backend.write(tensor.storage, some);
+  for (let done = count; done < tensor.size; done += count) {
+    const part = Math.min(count, tensor.size - done);
+    const source = tensorFrom(backend, some.subarray(0, part), [part], dtype);
+    backend.copy(source.storage, 0, tensor.storage, done, part);
+    source.dispose();
+  }
+  return tensor;
+}
+
+function makeScan(
+  backend: WebGpuBackend,
+  { batch, length, dInner = 1536, dState = 16, dtype = "f32" }: Shape,
+): { inputs: ScanInputs; outputs: ScanOutputs } {
+  const token = (columns: number, mean = 0, spread = 1) => fill(backend, [batch, length, columns], mean, spread, dtype);
+  const A = tensorFrom(
+    backend,
+    Float32Array.from({ length: dInner * dState }, (_, i) => -1 - (i % dState)),
+    [dInner, dState],
+  );
+  const inputs = {
+    x: token(dInner),
+    dtRaw: token(dInner, -3, 1),
+    A,
+    B: token(dState),
+    C: token(dState),
+    D: fill(backend, [dInner], 1, 0.1, "f32"),
+    dtBias: fill(backend, [dInner], -1, 0.5, "f32"),
+    z: token(dInner),
+  };
+  const outputs = {
+    y: emptyTensor(backend, inputs.x.shape, dtype),
+    finalState: emptyTensor(backend, [batch, dInner, dState]),
+  };
+  return { inputs, outputs };
+}
+
+const nameOf = ({ batch, length, dInner = 1536, dtype = "f32" }: Shape): string =>
+  `${dtype} B${batch} D${dInner} L${length}`;
+
+function forwardCase(shape: Shape): GpuCase {
+  return {
+    name: `scan forward ${nameOf(shape)}`,
+    tags: ["scan"],
+    async run(backend) {
+      const call = { ...makeScan(backend, shape), saved: undefined, options: {} };
+      const time = await timeOnGpu(backend, () => forward(call, backend));
+      return { ...time, ...(await timeByKernel(backend, () => forward(call, backend))) };
+    },
+  };
+}
+
+/** Layouts one after the other, each with the worst difference of its y to that of the first, relative to the largest. */
+function forwardVariants(shape: Shape, variants: readonly Wanted[]): GpuCase {
+  return {
+    name: `scan forward variants ${nameOf(shape)}`,
+    tags: ["scan-variants"],
+    async run(backend) {
+      const call = { ...makeScan(backend, shape), saved: undefined, options: {} };
+      const results: Numbers[] = [];
+      let first: Float32Array | undefined;
+      for (const wanted of [{}, ...variants]) {
+        const layout = JSON.stringify(wanted).replaceAll('"', "");
+        try {
+          const { ms, least } = await timeOnGpu(backend, () => forward(call, backend, wanted), { runs: 7 });
+          const y = await call.outputs.y.rowsOf(call.outputs.y.rows - 16, 16).read();
+          first ??= y;
+          results.push({ layout, ms, least, difference: difference(y, first) });
+        } catch (error) {
+          results.push({ layout, failed: String(error) });
+        }
+      }
+      return results;
+    },
+  };
+}
+
+function difference(actual: Float32Array, expected: Float32Array): number {
+  let [worst, largest] = [0, 0];
+  for (let i = 0; i < expected.length; i++) {
+    worst = Math.max(worst, Math.abs(actual[i] - expected[i]));
+    largest = Math.max(largest, Math.abs(expected[i]));
+  }
+  return Number.isFinite(worst / largest) ? worst / largest : Infinity;
+}
+
+const LAYOUTS: readonly Wanted[] = [
+  { chunks: 2 },
+  { steps: 8 },
+  { steps: 32 },
+  { channels: 64 },
+  { channels: 16 },
+  { vectors: 2, channels: 64 },
+  { vectors: 2, channels: 64, chunks: 2 },
+  { vectors: 4, channels: 128, chunks: 2 },
+  { vectors: 4, channels: 64, chunks: 4 },
+  { polynomial: 1 },
+  { polynomial: 2 },
+  { polynomial: 1, chunks: 2 },
+  { polynomial: 1, vectors: 2, channels: 64 },
+];
+const CHUNKS: readonly Wanted[] = [
+  ...[4, 8, 16, 32].map((chunks) => ({ chunks })),
+  ...[4, 8, 16, 32].map((chunks) => ({ chunks, polynomial: 1 })),
+  ...[8, 16, 32].map((chunks) => ({ chunks, vectors: 2, channels: 64 })),
+  ...[16, 32].map((chunks) => ({ chunks, vectors: 4, channels: 128 })),
+];
+
+export const SCAN_CASES: readonly GpuCase[] = [
+  forwardCase({ batch: 8, length: 2048 }),
+  forwardCase({ batch: 8, length: 2048, dtype: "f16" }),
+  forwardCase({ batch: 1, length: 2048 }),
+  forwardCase({ batch: 1, length: 131072 }),
+  forwardCase({ batch: 1, length: 1048576, dtype: "f16" }),
+  forwardVariants({ batch: 8, length: 2048 }, LAYOUTS),
+  forwardVariants({ batch: 8, length: 2048, dtype: "f16" }, LAYOUTS),
+  forwardVariants({ batch: 1, length: 2048 }, CHUNKS),
+  forwardVariants({ batch: 1, length: 131072 }, CHUNKS),
+];

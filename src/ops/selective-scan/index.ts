@@ -7,6 +7,7 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export { negativeExp } from "./negative-exp.ts";
 
@@ -62,7 +63,7 @@ export const selectiveScan: Op<ScanInputs, ScanOutputs, ScanOptions> = defineOp<
     const [batch, length, dInner] = x.shape;
     return { chunkStarts: { shape: [batch, Math.ceil(length / CHUNK), dInner, A.columns] } };
   },
-  kernels: { reference: reference.forward, wasm: wasm.forward },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {
     of: ["x", "dtRaw", "A", "B", "C", "D", "dtBias", "z", "initialState"],
     kernels: { reference: reference.backward, wasm: wasm.backward },

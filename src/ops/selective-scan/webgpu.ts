@@ -1,0 +1,143 @@
+// selectiveScan on the WebGPU backend: cuts what is larger than a binding, chooses layouts, dispatches.
+import type { WebGpuBackend } from "../../backends/webgpu/index.ts";
+import type { ForwardCall } from "../../tensor/define-op.ts";
+import { emptyTensor } from "../../tensor/tensor.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { ScanInputs, ScanOptions, ScanOutputs } from "./index.ts";
+import type { ScanPlan } from "./webgpu-choice.ts";
+import { chooseForward, mostChunksOf, SAVE_EVERY } from "./webgpu-choice.ts";
+import { CHUNKS_WORKGROUP, scanChunks } from "./webgpu-chunks.ts";
+import type { ForwardSpec } from "./webgpu-forward.ts";
+import { scanForward } from "./webgpu-forward.ts";
+import type { ScanKind, ScanLayout } from "./webgpu-layout.ts";
+import { stateThreads } from "./webgpu-layout.ts";
+import type { ScanPiece } from "./webgpu-pieces.ts";
+import { cutScan, savedOf, startsOf, statesOf, tokensOf } from "./webgpu-pieces.ts";
+
+type Call = ForwardCall<ScanInputs, ScanOutputs, ScanOptions>;
+/** Tensors of one piece, by the kernels' names of their buffers. */
+type Buffers = Readonly<Record<string, Tensor>>;
+
+/** One pass over time where there are threads enough; else three: what each chunk leaves behind, a scan over chunks, each chunk from its true start. */
+export function forward(
+  call: Call,
+  backend: WebGpuBackend,
+  wanted: Partial<ScanLayout & { readonly chunks: number }> = {},
+): void {
+  const { inputs, outputs, saved, options } = call;
+  const { x, dtRaw, A, B, C, z } = inputs;
+  const [batch, length, dInner] = x.shape;
+  const stateSize = dInner * Math.ceil(A.columns / 4) * 4;
+  const cut = { batch, length, stateSize, saveEvery: SAVE_EVERY, isSaving: saved !== undefined };
+  for (const piece of cutScan(backend, [x, dtRaw, B, C, z, outputs.y], cut)) {
+    const plan = chooseForward(
+      {
+        sequences: piece.sequences,
+        steps: piece.steps,
+        dInner,
+        dState: A.columns,
+        groups: options.groups ?? 1,
+        mostChunks: mostChunksOf(backend, piece.sequences, stateSize),
+      },
+      wanted,
+    );
+    forwardPiece(call, backend, piece, plan);
+  }
+}
+
+function forwardPiece(call: Call, backend: WebGpuBackend, piece: ScanPiece, plan: ScanPlan): void {
+  const { inputs, options } = call;
+  const buffers = buffersOf(call, piece);
+  const { groups = 1 } = options;
+  const dInner = inputs.x.shape[2];
+  const kind = kindOf(buffers, inputs.A.columns, dInner / groups, options.softplus ?? true);
+  const { vectors, channels, steps, polynomial, chunks, chunkSteps } = plan;
+  const base = { vectors, channels, steps, polynomial, ...kind };
+  const blocks = Math.ceil(dInner / groups / channels);
+  const params = {
+    batch: piece.sequences,
+    length: piece.steps,
+    d_inner: dInner,
+    group_channels: dInner / groups,
+    group_blocks: blocks,
+    chunk_steps: chunkSteps,
+    chunks,
+    chunk_starts: Math.ceil(piece.steps / SAVE_EVERY),
+  };
+  const run = (spec: ForwardSpec, all: Buffers, count: number): void =>
+    backend.dispatch(scanForward(spec), all, params, [groups * blocks, count, piece.sequences]);
+  const saveEvery = buffers.saved_states ? SAVE_EVERY : 0;
+  const place = placeOfState(buffers);
+  if (chunks === 1 && place !== "besides")
+    return run({ ...base, pass: "whole", initial: place, saveEvery }, buffers, 1);
+  const stepVectors = stateThreads({ dState: inputs.A.columns, vectors }) * vectors;
+  const chunk_states = emptyTensor(backend, [piece.sequences * chunks, dInner * stepVectors * 4]);
+  const sums = emptyTensor(backend, [piece.sequences * chunks * (dInner + 1)]);
+  const scratch = { ...buffers, chunk_states, sums };
+  if (chunks > 1) run({ ...base, pass: "ends", initial: "zero", saveEvery: 0 }, scratch, chunks - 1);
+  const hasInitial = buffers.initial_state !== undefined;
+  backend.dispatch(
+    scanChunks({ dState: inputs.A.columns, stepVectors, hasInitial, hasStarts: kind.hasStarts }),
+    scratch,
+    params,
+    [Math.ceil((dInner * stepVectors * 4) / CHUNKS_WORKGROUP), piece.sequences],
+  );
+  run({ ...base, pass: "chunks", initial: "zero", saveEvery }, scratch, chunks);
+  chunk_states.dispose();
+  sums.dispose();
+}
+
+/** The tensors of a piece. Pieces behind the first begin with the final state of the one before. */
+function buffersOf({ inputs, outputs, saved }: Call, piece: ScanPiece): Buffers {
+  const length = inputs.x.shape[1];
+  const token = <T extends Tensor | undefined>(tensor: T): T => tokensOf(tensor, piece, length);
+  const final_state = statesOf(outputs.finalState, piece);
+  return present({
+    x: token(inputs.x),
+    dt_raw: token(inputs.dtRaw),
+    B: token(inputs.B),
+    C: token(inputs.C),
+    z: token(inputs.z),
+    y: token(outputs.y),
+    A: inputs.A,
+    D: inputs.D,
+    dt_bias: inputs.dtBias,
+    document_starts: startsOf(inputs.documentStarts, piece),
+    initial_state: piece.step > 0 ? final_state : statesOf(inputs.initialState, piece),
+    final_state,
+    saved_states: savedOf(saved?.chunkStarts, piece, SAVE_EVERY),
+  });
+}
+
+/** How one kernel can see both states: one buffer cannot be bound twice. besides: elsewhere in one buffer, so not at all. */
+function placeOfState({ initial_state: initial, final_state: final }: Buffers): ForwardSpec["initial"] | "besides" {
+  if (!initial) return "zero";
+  if (initial.storage !== final.storage) return "read";
+  return initial.offset === final.offset && initial.rowStride === final.rowStride ? "inPlace" : "besides";
+}
+
+/** What the kernels are specialised on. */
+export function kindOf(buffers: Buffers, dState: number, groupChannels: number, softplus: boolean): ScanKind {
+  const { x, B, C, D, dt_bias, z, document_starts } = buffers;
+  const isWide = (...names: string[]): boolean =>
+    names.every((name) => !buffers[name] || (buffers[name].offset % 4 === 0 && buffers[name].rowStride % 4 === 0));
+  return {
+    type: x.dtype,
+    typeB: B.dtype,
+    typeC: C.dtype,
+    dState,
+    wide: groupChannels % 4 === 0 && isWide("x", "dt_raw", "z", "y", "grad_y", "grad_x", "grad_dt_raw", "grad_z"),
+    wideBC: dState % 4 === 0 && isWide("B", "C"),
+    wideState: dState % 4 === 0 && isWide("initial_state", "final_state", "saved_states"),
+    softplus,
+    hasD: D !== undefined,
+    hasBias: dt_bias !== undefined,
+    hasZ: z !== undefined,
+    hasStarts: document_starts !== undefined,
+  };
+}
+
+/** Without what is undefined. */
+function present(tensors: Record<string, Tensor | undefined>): Record<string, Tensor> {
+  return Object.fromEntries(Object.entries(tensors).filter(([, tensor]) => tensor)) as Record<string, Tensor>;
+}
