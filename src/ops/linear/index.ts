@@ -8,6 +8,7 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type LinearInputs = { readonly x: Tensor; readonly weight: Tensor; readonly bias?: Tensor | undefined };
 export type LinearOutputs = { readonly y: Tensor };
@@ -45,6 +46,9 @@ export const linear: Op<LinearInputs, LinearOutputs, LinearOptions> = defineOp<
     if (!isReal(x.dtype)) throw new DTypeError(`linear: x must be f32 or f16, got ${x.dtype}.`);
     return { y: { shape: [...x.shape.slice(0, -1), outputs], dtype } };
   },
-  kernels: { reference: reference.forward, wasm: wasm.forward },
-  gradient: { of: ["x", "weight", "bias"], kernels: { reference: reference.backward, wasm: wasm.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["x", "weight", "bias"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });

@@ -2,7 +2,7 @@
 //
 // panels: [ceil(rows / 8)][columns][8] float32. int8: [ceil(rows / 8)][columns / 2][8 rows][2] bytes, the columns padded
 // with a zero to an even number, and behind all panels one float32 scale a row. kernels/assembly/{gemm-f32,gemm-i8}.ts
-// read them.
+// read them. On a GPU panels are plain rows, and int8 is laid out as webgpu-pack.ts says.
 import type { ReferenceStorage } from "../../backends/reference/index.ts";
 import type { WasmBackend } from "../../backends/wasm/index.ts";
 import type { Backend } from "../../backends/backend.ts";
@@ -14,6 +14,7 @@ import type { Format } from "../../tensor/tensor.ts";
 import { Tensor, emptyTensor } from "../../tensor/tensor.ts";
 import type { Quantized } from "./quantize.ts";
 import { QUANT_UNIT, paddedInputs, quantizeWeightRow } from "./quantize.ts";
+import { castRows, gatherInt8Rows, gpuInt8Layout, packInt8Rows } from "./webgpu-pack.ts";
 
 /** Rows of a panel. Mirrors kernels/assembly/gemm-f32.ts and gemm-i8.ts. */
 const PANEL = 8;
@@ -43,38 +44,53 @@ export function int8Layout(rows: number, columns: number): Int8Layout {
 }
 
 /**
- * Memory for a weight `[rows, columns]` in the given format, to be filled by {@link PackedWeight.writeRows}. On the
- * reference backend `panels` gives plain rows: nothing is gained there. `rows` gives plain rows everywhere.
+ * Memory for a weight `[rows, columns]` in the given format, to be filled by {@link PackedWeight.writeRows}. Only the wasm
+ * backend has `panels`: elsewhere plain rows serve as well. `rows` gives plain rows everywhere.
+ * @param dtype of plain rows
  * @throws ShapeError when it is no matrix, or wider than 262144 columns
  */
-export function createPackedWeight(backend: Backend, shape: Shape, format: Format): PackedWeight {
+export function createPackedWeight(
+  backend: Backend,
+  shape: Shape,
+  format: Format,
+  dtype: "f32" | "f16" = "f32",
+): PackedWeight {
   const [rows, columns] = shape;
   if (shape.length !== 2 || !rows || !columns || columns > MOST_COLUMNS)
     throw new ShapeError(
       `A packed weight must be [rows, columns], at most ${MOST_COLUMNS} columns, got ${formatShape(shape)}.`,
     );
-  if (format === "rows" || (format === "panels" && backend.name === "reference")) {
-    const tensor = emptyTensor(backend, shape);
+  if (format === "rows" || (format === "panels" && backend.name !== "wasm")) {
+    const tensor = emptyTensor(backend, shape, dtype);
     return { tensor, writeRows: (row, values) => backend.write(tensor.storage, values, row * columns) };
   }
-  const dtype = format === "int8" ? "i8" : "f32";
-  const count = format === "int8" ? int8Layout(rows, columns).bytes : Math.ceil(rows / PANEL) * PANEL * columns;
-  const tensor = new Tensor({ backend, shape, dtype, format, storage: backend.allocate(dtype, count) });
-  if (backend.name === "reference") return { tensor, writeRows: (row, values) => packRowsOnHost(tensor, row, values) };
-  return { tensor, writeRows: (row, values) => packRowsInWasm(tensor, row, values) };
+  const type = format === "int8" ? "i8" : "f32";
+  const storage = backend.allocate(type, packedElements(backend, rows, columns, format));
+  const tensor = new Tensor({ backend, shape, dtype: type, format, storage });
+  const pack = { reference: packRowsOnHost, wasm: packRowsInWasm, webgpu: packInt8Rows }[backend.name];
+  return { tensor, writeRows: (row, values) => pack(tensor, row, values) };
 }
 
-/** A plain weight in another format; the plain one stays as it is. */
+function packedElements(backend: Backend, rows: number, columns: number, format: Format): number {
+  if (format === "panels") return Math.ceil(rows / PANEL) * PANEL * columns;
+  return backend.name === "webgpu" ? gpuInt8Layout(rows, columns).bytes : int8Layout(rows, columns).bytes;
+}
+
+/** A plain weight in another format, on a backend whose memory the host reads; the plain one stays as it is. */
 export function packWeight(weight: Tensor, format: Format): Tensor {
   const packed = createPackedWeight(weight.backend, weight.shape, format);
   packed.writeRows(0, Float32Array.from(weight.readNow()));
   return packed.tensor;
 }
 
-/** A packed weight as plain rows in a new tensor: the same numbers from panels, what is left of them from int8. */
+/**
+ * A packed weight as plain float32 rows in a new tensor of its device: the same numbers from rows and panels, what is
+ * left of them from int8.
+ */
 export function unpackWeight(weight: Tensor): Tensor {
   const plain = emptyTensor(weight.backend, weight.shape);
-  if (weight.format === "rows") plain.write(weight.readNow());
+  if (weight.backend.name === "webgpu") unpackOnGpu(weight, plain);
+  else if (weight.format === "rows") plain.write(weight.readNow());
   else if (weight.backend.name === "wasm") gatherRows(undefined, weight, plain);
   else
     for (let row = 0; row < weight.rows; row++)
@@ -83,11 +99,18 @@ export function unpackWeight(weight: Tensor): Tensor {
 }
 
 /**
- * y[i] = row ids[i] of a packed weight on the WASM backend; NaN for an id out of range (check before).
+ * y[i] = row ids[i] of a packed weight on the WASM backend, or of an int8 weight on the WebGPU backend; NaN for an id out
+ * of range (check before).
  * @param ids i32 `[...]`  @param weight `[rows, columns]`, panels or int8  @param y `[..., columns]`
  */
 export function gatherPackedRows(ids: Tensor, weight: Tensor, y: Tensor): void {
-  gatherRows(ids, weight, y);
+  if (weight.backend.name === "webgpu") gatherInt8Rows(ids, weight, y);
+  else gatherRows(ids, weight, y);
+}
+
+function unpackOnGpu(weight: Tensor, plain: Tensor): void {
+  if (weight.format === "int8") gatherInt8Rows(undefined, weight, plain);
+  else castRows(weight, plain);
 }
 
 /** One row of an int8 weight on the reference backend, as numbers. */

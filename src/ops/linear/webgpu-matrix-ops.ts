@@ -1,0 +1,56 @@
+// The operations on matrices of 16 x 16 that webgpu-matrix.ts is written in: the GPU's matrix units, or ordinary arithmetic
+// in their place, so that all the rest is tested where there are none.
+
+/** Rows, columns and steps of a matrix of the units. */
+export const MATRIX = 16;
+/** Threads of a subgroup. */
+export const SUBGROUP = 32;
+
+/** The operations on matrices, of the units or emulated. `at` and `stride` count units of `tile`. */
+export interface MatrixOps {
+  readonly sum: string;
+  load(side: "left" | "right", at: string, stride: number, isRowMajor: boolean): string;
+  multiply(sum: string, a: string, b: string): string;
+  store(sum: string, at: string, stride: number): string;
+  readonly helpers: string;
+}
+
+export const UNIT_OPS: MatrixOps = {
+  sum: `subgroup_matrix_result<f32, ${MATRIX}, ${MATRIX}>`,
+  load: (side, at, stride, isRowMajor) =>
+    `subgroupMatrixLoad<subgroup_matrix_${side}<f16, ${MATRIX}, ${MATRIX}>, ${isRowMajor ? "row" : "col"}_major>(&tile, ${at}, ${stride}u)`,
+  multiply: (sum, a, b) => `${sum} = subgroupMatrixMultiplyAccumulate(${a}, ${b}, ${sum});`,
+  store: (sum, at, stride) => `subgroupMatrixStore<row_major>(&tile, ${at}, ${sum}, ${stride}u);`,
+  helpers: "",
+};
+
+/** Each of 32 threads holds half a row of a sum. */
+export const EMULATED_OPS: MatrixOps = {
+  sum: "array<f32, 8>",
+  load: (_side, at, stride, isRowMajor) => `Emulated(${at}, ${stride}u, ${isRowMajor})`,
+  multiply: (sum, a, b) => `multiply_emulated(${a}, ${b}, &${sum}, thread % ${SUBGROUP}u);`,
+  store: (sum, at, stride) => `store_emulated(&${sum}, ${at}, ${stride}u, thread % ${SUBGROUP}u);`,
+  helpers: /* wgsl */ `
+struct Emulated { at: u32, stride: u32, is_row_major: bool }
+
+fn element_of(matrix: Emulated, row: u32, column: u32) -> f32 {
+  let line = select(column, row, matrix.is_row_major);
+  let place = select(row, column, matrix.is_row_major);
+  let unit = tile[matrix.at + line * matrix.stride + place / 8u];
+  return f32(bitcast<vec2h>(unit[place % 8u / 2u])[place % 2u]);
+}
+
+fn multiply_emulated(a: Emulated, b: Emulated, sum: ptr<function, array<f32, 8>>, lane: u32) {
+  for (var i = 0u; i < 8u; i++) {
+    for (var k = 0u; k < ${MATRIX}u; k++) {
+      (*sum)[i] += element_of(a, lane / 2u, k) * element_of(b, k, lane % 2u * 8u + i);
+    }
+  }
+}
+
+fn store_emulated(sum: ptr<function, array<f32, 8>>, at: u32, stride: u32, lane: u32) {
+  let to = at + (lane / 2u) * stride + (lane % 2u) * 2u;
+  tile[to] = bitcast<vec4u>(vec4f((*sum)[0], (*sum)[1], (*sum)[2], (*sum)[3]));
+  tile[to + 1u] = bitcast<vec4u>(vec4f((*sum)[4], (*sum)[5], (*sum)[6], (*sum)[7]));
+}`,
+};
