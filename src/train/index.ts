@@ -6,6 +6,7 @@ export type { AdamWOptions } from "./optimizer.ts";
 export type {
   EvaluationData,
   EvaluationResult,
+  Precision,
   ReadArray,
   TrainOptions,
   TrainProgress,

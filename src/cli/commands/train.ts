@@ -38,6 +38,7 @@ Examples:
   $ mamba train --resume --out runs/books
   $ mamba train --resume --out runs/books --steps 4000
   $ mamba train --data letters.txt --model state-spaces/mamba-130m-hf --out runs/letters --lr 0.0001
+  $ mamba train --data books/ --out runs/gpu --device webgpu --precision mixed --d-model 768 --layers 24 --checkpoint-blocks
   $ mamba train --config run.json --seed 2 --out runs/seed-2`;
 
 export function addTrain(program: Command, done: (exitCode: number) => void): void {
@@ -83,6 +84,7 @@ function trainOptions(settings: TrainSettings, mamba: Mamba, data: PreparedData)
   const every = Math.max(1, Math.floor(steps / 10));
   const { evalEvery = data.evaluation ? every : undefined, saveEvery = every, logEvery = 10 } = settings;
   const { weightDecay, beta1, beta2, clip, accumulate, carryState = false, resume = false } = settings;
+  const { precision, checkpointBlocks } = settings;
   return {
     model: mamba.model,
     data: (position) => data.open(position),
@@ -98,6 +100,8 @@ function trainOptions(settings: TrainSettings, mamba: Mamba, data: PreparedData)
     clip,
     accumulate,
     carryState,
+    precision,
+    checkpointBlocks,
     evalEvery,
     saveEvery,
     logEvery,
@@ -110,13 +114,18 @@ function trainOptions(settings: TrainSettings, mamba: Mamba, data: PreparedData)
   };
 }
 
-/** The bar on a terminal, lines elsewhere; a line for every evaluation on both. */
+/** The bar on a terminal, lines elsewhere; a line for every evaluation, and for every change of the loss scale, on both. */
 function createReporter(bar: Bar, logEvery: number): (progress: TrainProgress) => void {
+  let scale: number | undefined;
   return (progress) => {
     const { step, steps, loss, tokensPerSecond, secondsLeft, evaluation } = progress;
     const speed = `${significant(tokensPerSecond)} tokens/s · ${formatSeconds(secondsLeft)} left`;
     const line = `step ${step}/${steps} · loss ${loss.toFixed(4)}`;
     bar.update(step / steps, `${line} · ${speed}`);
+    if (progress.lossScale !== scale) {
+      scale = progress.lossScale;
+      bar.log(`step ${step}/${steps} · loss scale ${scale}`);
+    }
     if (evaluation)
       bar.log(
         `step ${step}/${steps} · evaluation ${evaluation.loss.toFixed(4)} nats, ${evaluation.bitsPerByte.toFixed(4)} bits per byte`,

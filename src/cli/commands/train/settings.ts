@@ -1,5 +1,7 @@
 // The settings of a training run: one table, from which come the flags, the keys of a JSON file, and their checks.
+import type { Device } from "../../../backends/index.ts";
 import { DEVICES } from "../../../backends/index.ts";
+import type { Precision } from "../../../train/index.ts";
 import type { NumberRule } from "../../options.ts";
 import { DEVICE_HELP, THREADS_HELP } from "../../options.ts";
 
@@ -31,12 +33,14 @@ export interface TrainSettings {
   clip?: number;
   accumulate?: number;
   carryState?: boolean;
+  precision?: Precision;
+  checkpointBlocks?: boolean;
   seed?: number;
   evalEvery?: number;
   saveEvery?: number;
   logEvery?: number;
   resume?: boolean;
-  device?: "auto" | "wasm" | "reference";
+  device?: Device;
   threads?: number;
 }
 
@@ -97,6 +101,8 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   clip: number("largest norm of all gradients together (default: 1)", POSITIVE, "norm"),
   accumulate: number("batches of one update (default: 1)", COUNT),
   carryState: { kind: "flag", help: "read documents in order, each sequence from the state that the last one left" },
+  precision: text("f32 (default), or mixed: float16 inside the blocks, on a GPU", "name", ["f32", "mixed"]),
+  checkpointBlocks: { kind: "flag", help: "compute blocks again for their gradients: less memory, more time" },
   seed: number("of weights and batches (default: 0)", {
     least: Number.MIN_SAFE_INTEGER,
     most: Number.MAX_SAFE_INTEGER,
