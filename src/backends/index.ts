@@ -39,11 +39,11 @@ function shared(key: string, make: () => Promise<Backend>): Promise<Backend> {
   return backend;
 }
 
-/** A GPU that was lost or disposed of is forgotten, so that the next call opens a new one. */
-function openGpuDevice(): Promise<Backend> {
-  return shared("webgpu", async () => {
-    const backend = await WebGpuBackend.create();
-    void backend.device.lost.then(() => open.delete("webgpu"));
-    return backend;
-  });
+/** A GPU that was lost or disposed of is forgotten. */
+async function openGpuDevice(): Promise<Backend> {
+  const pending = shared("webgpu", () => WebGpuBackend.create());
+  const backend = await pending;
+  if ((backend as WebGpuBackend).isOpen) return backend;
+  if (open.get("webgpu") === pending) open.delete("webgpu");
+  return openGpuDevice();
 }

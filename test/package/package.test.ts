@@ -56,6 +56,21 @@ it("works from a script", async () => {
   expect(stdout.trim()).toBe("8");
 });
 
+it("asks for the package webgpu where the device webgpu is wanted without it", async () => {
+  await writeFile(
+    join(project, "webgpu.js"),
+    `import { openDevice } from "mamba.ts";
+     console.log((await openDevice("auto")).name);
+     await openDevice("webgpu").catch(({ name, message }) => console.log(name, message));
+     process.exit(0);`,
+  );
+  const { stdout } = await run(process.execPath, ["webgpu.js"], { cwd: project });
+  expect(stdout.trim().split("\n")).toEqual([
+    "wasm",
+    "BackendError webgpu: in Node this device needs the package webgpu. Run: npm install webgpu; or use --device wasm.",
+  ]);
+});
+
 it("works from npx mamba", async () => {
   const args = [
     "--no-install",

@@ -26,6 +26,11 @@ export class Failures {
     void device.lost.then(({ message }) => this.close(lostError(message)));
   }
 
+  /** Whether the device is lost or disposed of. */
+  get isEnded(): boolean {
+    return this.#end !== undefined;
+  }
+
   /** Rises with every error. */
   get count(): number {
     return this.#count;

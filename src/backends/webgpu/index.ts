@@ -83,6 +83,11 @@ export class WebGpuBackend implements Backend {
     return this.about.features.has(feature);
   }
 
+  /** Whether it can be used: it was neither lost nor disposed of. */
+  get isOpen(): boolean {
+    return !this.#failures.isEnded;
+  }
+
   /** Resolves with the reason when the device is lost; then open a new one. Never for one that was disposed of. */
   get lost(): Promise<string> {
     return this.device.lost.then(({ message }) => (this.#isDisposed ? new Promise<string>(() => undefined) : message));
