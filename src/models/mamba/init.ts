@@ -23,7 +23,8 @@ const DT_FLOOR = 1e-4;
 export function initializeMamba(model: MambaModel, backend: Backend, random: Random): void {
   for (const [name, parameter] of model.namedParameters()) {
     const element = elementRule(name, parameter, model.config, random);
-    const data = Float32Array.from({ length: sizeOf(parameter.shape) }, (_, i) => element(i));
+    const data = new Float32Array(sizeOf(parameter.shape));
+    for (let i = 0; i < data.length; i++) data[i] = element(i);
     parameter.assign(tensorFrom(backend, data, parameter.shape));
   }
 }
