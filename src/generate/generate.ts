@@ -3,8 +3,13 @@ import { ConfigError, DataError } from "../core/errors.ts";
 import { createPacer } from "../core/pause.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import type { Detokenizer, Tokenizer } from "../tokenizers/tokenizer.ts";
-import type { Sampler, SamplingOptions } from "./sampling.ts";
-import { createSampler } from "./sampling.ts";
+import { keep } from "../tensor/scope.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { copyInto, emptyTensor } from "../tensor/tensor.ts";
+import { GpuDecoder } from "./gpu-decoder.ts";
+import { HostDecoder } from "./host-decoder.ts";
+import type { SamplingOptions } from "./sampling.ts";
+import { createSampler, samplingSettings } from "./sampling.ts";
 import { DecodeSession } from "./session.ts";
 import { StopMatcher } from "./stop.ts";
 
@@ -57,10 +62,11 @@ export interface GenerationResult {
   };
 }
 
+const DEFAULT_TOKENS = 256;
+
 /** One prompt on its way. */
 interface Row {
   readonly index: number;
-  readonly sampler: Sampler;
   readonly detokenizer: Detokenizer;
   readonly matcher: StopMatcher;
   readonly promptTokens: number;
@@ -80,53 +86,34 @@ export async function* generate<State extends ModelState>(
   prompts: readonly (string | ArrayLike<number>)[],
   options: GenerateOptions<State> = {},
 ): AsyncGenerator<GeneratedToken, GenerationResult[]> {
-  const { maxTokens = 256, signal } = options;
+  const { maxTokens = DEFAULT_TOKENS, signal } = options;
   if (!(maxTokens >= 0) || (Number.isFinite(maxTokens) && !Number.isInteger(maxTokens)))
     throw new ConfigError(`generate: maxTokens must be a whole number from 0 on, or Infinity, got ${maxTokens}.`);
   if (prompts.length === 0) throw new DataError("generate: no prompt was given.");
   if ((options.state || options.onState) && prompts.length > 1)
     throw new ConfigError(`generate: a state belongs to one prompt, and ${prompts.length} were given.`);
   const started = performance.now();
-  const { rows, session, logits: first } = await prefillAll(model, tokenizer, prompts, options);
-  const prefillMs = performance.now() - started;
-  let active = session;
-  let alive = rows;
-  let logits = first;
-  let consumed = 0;
+  const { rows, decoder } = await prefillAll(model, tokenizer, prompts, options);
+  let prefillMs = performance.now() - started;
+  let alive: readonly Row[] = rows;
   const breathe = createPacer();
   try {
     for (let count = 1; count <= maxTokens && !signal?.aborted; count++) {
-      const vocabSize = logits.length / alive.length;
+      const tokens = await decoder.next(alive.map(({ index }) => index));
+      if (count === 1) prefillMs = performance.now() - started;
       for (const [i, row] of alive.entries()) {
-        const emitted = advance(
-          row,
-          logits.subarray(i * vocabSize, (i + 1) * vocabSize),
-          tokenizer,
-          options,
-          count === maxTokens,
-        );
+        const emitted = advance(row, tokens[i], tokenizer, options, count === maxTokens);
         if (!emitted) continue;
         options.onToken?.(emitted);
         yield emitted;
       }
-      const going = alive.flatMap((row, i) => (row.stopReason ? [] : [i]));
-      if (going.length === 0) break;
-      if (going.length < alive.length) {
-        const next = new DecodeSession(model, active.state.select(going) as State);
-        active.dispose();
-        active = next;
-        alive = going.map((i) => alive[i]);
-      }
-      logits = await active.step(lastTokens(alive));
-      consumed = count;
+      alive = alive.filter(({ stopReason }) => !stopReason);
+      if (alive.length === 0) break;
       await breathe();
     }
-    if (options.onState) {
-      if (alive[0].tokens.length > consumed) await active.step(lastTokens(alive));
-      await options.onState(active.state);
-    }
+    if (options.onState) await options.onState(await decoder.stateAfter(rows[0].tokens));
   } finally {
-    active.dispose();
+    decoder.dispose();
   }
   const decodeMs = performance.now() - started - prefillMs;
   return rows.map((row) => resultOf(row, prefillMs, decodeMs, rows, options));
@@ -146,66 +133,105 @@ export async function complete<State extends ModelState>(
   }
 }
 
+/** Chooses tokens for the rows of a batch: on the host, or on the GPU that computes the logits. */
+interface Decoder<State> {
+  next(keys: readonly number[]): Promise<Int32Array>;
+  stateAfter(tokens: readonly number[]): State | Promise<State>;
+  dispose(): void;
+}
+
 /** Each prompt goes through alone, since they differ in length; then their states become one batch. */
 async function prefillAll<State extends ModelState>(
   model: LanguageModel<State>,
   tokenizer: Tokenizer,
   prompts: readonly (string | ArrayLike<number>)[],
   options: GenerateOptions<State>,
-): Promise<{ rows: Row[]; session: DecodeSession<State>; logits: Float32Array }> {
-  const rows: Row[] = [];
+): Promise<{ rows: Row[]; decoder: Decoder<State> }> {
+  const sampling = { ...options, vocabSize: Math.min(tokenizer.vocabSize, model.config.vocabSize) };
+  samplingSettings(sampling);
+  const ids = prompts.map((prompt) =>
+    typeof prompt === "string" ? tokenizer.encode(prompt) : Int32Array.from(prompt),
+  );
   const sessions: DecodeSession<State>[] = [];
-  const parts: Float32Array[] = [];
+  const logits: Tensor[] = [];
   try {
-    for (const [index, prompt] of prompts.entries()) {
-      const ids = typeof prompt === "string" ? tokenizer.encode(prompt) : Int32Array.from(prompt);
-      if (ids.length === 0) throw new DataError(`generate: prompt ${index} is empty. Give at least one character.`);
+    for (const [index, tokens] of ids.entries()) {
+      if (tokens.length === 0) throw new DataError(`generate: prompt ${index} is empty. Give at least one character.`);
       const session = new DecodeSession(model, (options.state?.fork() as State | undefined) ?? model.initialState(1));
       sessions.push(session);
-      parts.push(await session.prefill(ids, { signal: options.signal }));
-      const sampler = createSampler({
-        ...options,
-        seed: (options.seed ?? 0) + index,
-        vocabSize: Math.min(tokenizer.vocabSize, model.config.vocabSize),
-      });
-      for (const id of ids) sampler.observe(id);
-      rows.push({
-        index,
-        sampler,
-        detokenizer: tokenizer.createDetokenizer(),
-        matcher: new StopMatcher(options.stop ?? []),
-        promptTokens: ids.length,
-        tokens: [],
-        text: "",
-        stopReason: undefined,
-      });
+      logits.push(await session.prefillOnDevice(tokens, { signal: options.signal }));
     }
-  } catch (error) {
+    const rows = ids.map((tokens, index) => createRow(index, tokens.length, tokenizer, options));
+    return { rows, decoder: await createDecoder(model, { ids, sessions, logits }, sampling) };
+  } finally {
     sessions.forEach((session) => session.dispose());
-    throw error;
+    logits.forEach((each) => each.dispose());
   }
-  if (sessions.length === 1) return { rows, session: sessions[0], logits: parts[0] };
-  const state = model.stackStates(sessions.map((session) => session.state));
-  sessions.forEach((session) => session.dispose());
-  const logits = new Float32Array(parts.length * parts[0].length);
-  parts.forEach((part, i) => logits.set(part, i * part.length));
-  return { rows, session: new DecodeSession(model, state), logits };
 }
 
-function lastTokens(rows: readonly Row[]): Int32Array {
-  return Int32Array.from(rows, (row) => row.tokens.at(-1)!);
+function createRow(index: number, promptTokens: number, tokenizer: Tokenizer, { stop = [] }: GenerateOptions): Row {
+  return {
+    index,
+    detokenizer: tokenizer.createDetokenizer(),
+    matcher: new StopMatcher(stop),
+    promptTokens,
+    tokens: [],
+    text: "",
+    stopReason: undefined,
+  };
 }
 
-/** Draws a row's next token; undefined when that token is an end, and no text was held back before it. */
+/** What prefill left: of each prompt its ids, a session that consumed them, and logits for the next token. */
+interface Prefilled<State extends ModelState> {
+  readonly ids: readonly Int32Array[];
+  readonly sessions: readonly DecodeSession<State>[];
+  readonly logits: readonly Tensor[];
+}
+
+/** A decoder for all prompts side by side, with memory of its own. A sampler's saved state only fits the host. */
+async function createDecoder<State extends ModelState>(
+  model: LanguageModel<State>,
+  { ids, sessions, logits }: Prefilled<State>,
+  options: GenerateOptions<State>,
+): Promise<Decoder<State>> {
+  const state = sessions.length === 1 ? sessions[0].release() : model.stackStates(sessions.map((each) => each.state));
+  const seedOf = (index: number): number => (options.seed ?? 0) + index;
+  if (model.backend.name === "webgpu" && !options.samplerState && options.temperature === 0)
+    return new GpuDecoder(model, {
+      state,
+      logits: stack(logits),
+      rows: ids.map((prompt, index) => ({ seed: seedOf(index), prompt })),
+      settings: samplingSettings(options),
+      limit: options.maxTokens ?? DEFAULT_TOKENS,
+      keepsStates: options.onState !== undefined,
+    });
+  const values = new Float32Array(logits.length * model.config.vocabSize);
+  for (const [i, each] of logits.entries())
+    await each.read(values.subarray(i * model.config.vocabSize, (i + 1) * model.config.vocabSize));
+  const samplers = ids.map((prompt, index) => {
+    const sampler = createSampler({ ...options, seed: seedOf(index) });
+    for (const id of prompt) sampler.observe(id);
+    return sampler;
+  });
+  return new HostDecoder(model, new DecodeSession(model, state), values, samplers);
+}
+
+/** Tensors `[1, 1, columns]` behind each other, in a new one. */
+function stack(tensors: readonly Tensor[]): Tensor {
+  const [{ backend, columns }] = tensors;
+  const all = keep(emptyTensor(backend, [tensors.length, 1, columns]));
+  tensors.forEach((tensor, i) => copyInto(tensor, all.entries(i, 1)));
+  return all;
+}
+
+/** Takes a row's next token; undefined when that token is an end, and no text was held back before it. */
 function advance(
   row: Row,
-  logits: Float32Array,
+  token: number,
   tokenizer: Tokenizer,
   options: GenerateOptions,
   isLast: boolean,
 ): GeneratedToken | undefined {
-  const token = row.sampler.sample(logits);
-  row.sampler.observe(token);
   const isEndOfText = (options.stopAtEndOfText ?? true) && token === tokenizer.endOfText;
   const isEnd = isEndOfText || (options.stopTokens?.includes(token) ?? false);
   let piece = "";

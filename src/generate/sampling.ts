@@ -49,7 +49,8 @@ export interface Sampler {
   readonly state: SamplerState;
 }
 
-interface Settings {
+/** All options, checked. */
+export interface SamplingSettings {
   readonly temperature: number;
   readonly topK: number;
   readonly topP: number;
@@ -64,7 +65,7 @@ interface Settings {
  * @throws UsageError when an option is out of its range, ConfigError for a `samplerState` that no sampler has.
  */
 export function createSampler(options: SamplingOptions = {}): Sampler {
-  const settings = checkOptions(options);
+  const settings = samplingSettings(options);
   const saved = options.samplerState;
   if (saved !== undefined && !(Array.isArray(saved.random) && Array.isArray(saved.seen))) {
     throw new ConfigError(
@@ -76,13 +77,13 @@ export function createSampler(options: SamplingOptions = {}): Sampler {
 }
 
 class TokenSampler implements Sampler {
-  readonly #settings: Settings;
+  readonly #settings: SamplingSettings;
   readonly #random: Random;
   readonly #seen = new SeenTokens();
   readonly #candidates = new Candidates();
   #scores = new Float32Array(0);
 
-  constructor(settings: Settings, random: Random, seen: readonly number[]) {
+  constructor(settings: SamplingSettings, random: Random, seen: readonly number[]) {
     this.#settings = settings;
     this.#random = random;
     for (const id of seen) this.#seen.add(id);
@@ -145,22 +146,29 @@ function range(scores: Float32Array): { best: number; smallest: number } {
   }
   if (sum !== 0) {
     const bad = scores.findIndex((score) => Number.isNaN(score));
-    if (bad >= 0) {
-      throw new DataError(
-        `sampling: logits must be numbers, got NaN for token ${bad} of ${scores.length}. The model's weights or its input hold NaN or overflow: check the checkpoint.`,
-      );
-    }
+    if (bad >= 0) throw nanError(bad, scores.length);
   }
-  if (best < 0) {
-    const got = scores.length === 0 ? "no logits" : `${scores.length} times -Infinity`;
-    throw new DataError(
-      `sampling: at least one logit must be above -Infinity, got ${got}. Check the model's output and vocabSize.`,
-    );
-  }
+  if (best < 0) throw noLogitError(scores.length);
   return { best, smallest };
 }
 
-function checkOptions(options: SamplingOptions): Settings {
+/** For a logit that is no number. */
+export function nanError(id: number, count: number): DataError {
+  return new DataError(
+    `sampling: logits must be numbers, got NaN for token ${id} of ${count}. The model's weights or its input hold NaN or overflow: check the checkpoint.`,
+  );
+}
+
+/** For logits that leave nothing to choose. */
+export function noLogitError(count: number): DataError {
+  const got = count === 0 ? "no logits" : `${count} times -Infinity`;
+  return new DataError(
+    `sampling: at least one logit must be above -Infinity, got ${got}. Check the model's output and vocabSize.`,
+  );
+}
+
+/** The options with their defaults. @throws UsageError when one is out of its range. */
+export function samplingSettings(options: SamplingOptions): SamplingSettings {
   const { temperature = 1, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1 } = options;
   const { vocabSize = Number.MAX_SAFE_INTEGER } = options;
   const isCount = (value: number, least: number): boolean => Number.isSafeInteger(value) && value >= least;

@@ -9,6 +9,8 @@ import { copyInto, emptyTensor, tensorFrom } from "../tensor/tensor.ts";
 
 /** Tokens a prefill call: large enough for the products, small enough that memory stays flat. */
 const PREFILL_CHUNK = 256;
+/** On a GPU, which has thousands of units to keep busy. */
+const GPU_PREFILL_CHUNK = 4096;
 
 /** A model at work on a batch of sequences: {@link prefill} a prompt, then {@link step} token by token. */
 export class DecodeSession<State extends ModelState> {
@@ -19,6 +21,7 @@ export class DecodeSession<State extends ModelState> {
   #state: State;
   #logits: Tensor | undefined;
   #plan: Plan | undefined;
+  #isReleased = false;
 
   /** @param state is taken over: it changes in place, and dispose() gives it back. */
   constructor(model: LanguageModel<State>, state: State) {
@@ -26,6 +29,12 @@ export class DecodeSession<State extends ModelState> {
     this.#state = state;
     this.#tokens = keep(emptyTensor(model.backend, [state.batch, 1], "i32"));
     this.#values = new Float32Array(state.batch * model.config.vocabSize);
+  }
+
+  /** Gives the state away: dispose() leaves it alone. */
+  release(): State {
+    this.#isReleased = true;
+    return this.#state;
   }
 
   /** The state after all tokens so far. It changes with the next call: fork it to keep it. */
@@ -37,26 +46,38 @@ export class DecodeSession<State extends ModelState> {
    * Consumes a prompt (for every sequence of the batch the same number of tokens, rows behind each other).
    * @returns logits for the token after it, `[batch * vocabSize]`, valid until the next call
    */
-  async prefill(tokens: Int32Array, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Float32Array> {
+  async prefill(tokens: Int32Array, options: { signal?: AbortSignal | undefined } = {}): Promise<Float32Array> {
+    const logits = await this.prefillOnDevice(tokens, options);
+    const values = await logits.read(this.#values);
+    logits.dispose();
+    return values;
+  }
+
+  /** {@link prefill} without reading: logits `[batch, 1, vocabSize]`, to be disposed of by the caller. */
+  async prefillOnDevice(tokens: Int32Array, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Tensor> {
     const { backend } = this.#model;
     const { batch } = this.#state;
     const length = tokens.length / batch;
     checkIds(tokens, this.#model.config.vocabSize);
     if (length === 0) throw new DataError("generate: the prompt has no tokens. Give at least one character.");
-    for (let start = 0; ; start += PREFILL_CHUNK) {
+    const most = backend.name === "webgpu" ? Math.max(1, Math.floor(GPU_PREFILL_CHUNK / batch)) : PREFILL_CHUNK;
+    let before: Promise<unknown> | undefined;
+    for (let start = 0; ; start += most) {
       signal?.throwIfAborted();
-      const end = Math.min(length, start + PREFILL_CHUNK);
+      const end = Math.min(length, start + most);
       const chunk = new Int32Array(batch * (end - start));
       for (let row = 0; row < batch; row++)
         chunk.set(tokens.subarray(row * length + start, row * length + end), row * (end - start));
       const logits = scope(() => {
         const ids = tensorFrom(backend, chunk, [batch, end - start], "i32");
-        return this.#model.forward(ids, this.#state, { logits: "last", inPlace: true, checked: false }).logits;
+        return keep(this.#model.forward(ids, this.#state, { logits: "last", inPlace: true, checked: false }).logits);
       });
-      const isLast = end === length;
-      const values = isLast ? await logits.read(this.#values) : undefined;
+      if (end === length) return logits;
+      // A device that only queues is at most a chunk behind: a signal must find something left to stop.
+      const done = backend.read(logits.storage, 0, 1);
       logits.dispose();
-      if (values) return values;
+      await before;
+      before = done;
       await pause();
     }
   }
@@ -74,7 +95,7 @@ export class DecodeSession<State extends ModelState> {
     this.#plan?.dispose();
     this.#logits?.dispose();
     this.#tokens.dispose();
-    this.#state.dispose();
+    if (!this.#isReleased) this.#state.dispose();
   }
 
   /** The first step runs as it is; then, where the backend can, it is recorded for the next ones. */

@@ -5,6 +5,7 @@ import { Module } from "../../nn/module.ts";
 import { RmsNorm } from "../../nn/rms-norm.ts";
 import { add } from "../../ops/add/index.ts";
 import { causalConv1d } from "../../ops/causal-conv1d/index.ts";
+import { isStepFused, mambaStep } from "../../ops/mamba-step/index.ts";
 import { negativeExp, selectiveScan } from "../../ops/selective-scan/index.ts";
 import { currentTape } from "../../tensor/tape.ts";
 import { Parameter } from "../../tensor/parameter.ts";
@@ -100,6 +101,11 @@ export class MambaMixer extends Module {
     return { y: this.outProj.forward(scan.y), state: { conv: conv.finalState, ssm: scan.finalState } };
   }
 
+  /** The weights of the products of one token whose inputs are many. */
+  get products(): readonly Tensor[] {
+    return [this.inProj, this.xProj, this.outProj].map(({ weight }) => weight.tensor);
+  }
+
   /** A = -exp(A_log). Outside of training it is computed once and kept. */
   A(): Tensor {
     if (currentTape()) return negativeExp({ x: this.A_log.tensor }, {}).y;
@@ -129,7 +135,35 @@ export class MambaBlock extends Module {
   }
 
   forward(hidden: Tensor, state: LayerState, context: BlockContext): { y: Tensor; state: LayerState } {
+    const { inPlace, documentStarts } = context;
+    if (inPlace && !documentStarts && !currentTape() && isStepFused(hidden, this.mixer.products))
+      return { y: this.#step(hidden, state), state };
     const mixed = this.mixer.forward(this.norm.forward(hidden, context.activations), state, context);
     return { y: add({ a: hidden, b: mixed.y }, {}).y, state: mixed.state };
+  }
+
+  /** {@link forward} of one token a sequence by fused kernels. The state changes in place. */
+  #step(hidden: Tensor, { conv, ssm }: LayerState): Tensor {
+    const { inProj, conv1d, xProj, dtProj, A_log, D, outProj } = this.mixer;
+    return mambaStep(
+      {
+        hidden,
+        norm: this.norm.weight.tensor,
+        inProj: inProj.weight.tensor,
+        inProjBias: inProj.bias?.tensor,
+        conv: conv1d.weight.tensor,
+        convBias: conv1d.bias?.tensor,
+        xProj: xProj.weight.tensor,
+        dtProj: dtProj.weight.tensor,
+        dtBias: dtProj.bias!.tensor,
+        A_log: A_log.tensor,
+        D: D.tensor,
+        outProj: outProj.weight.tensor,
+        outProjBias: outProj.bias?.tensor,
+        convState: conv,
+        ssmState: ssm,
+      },
+      { eps: this.norm.eps },
+    ).y;
   }
 }

@@ -13,6 +13,7 @@ import { linearCrossEntropy } from "../../ops/linear-cross-entropy/index.ts";
 import { linear } from "../../ops/linear/index.ts";
 import { checkpoint } from "../../tensor/checkpoint.ts";
 import type { Parameter } from "../../tensor/parameter.ts";
+import { isStepFused, stepHead } from "../../ops/mamba-step/index.ts";
 import { currentTape } from "../../tensor/tape.ts";
 import { scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
@@ -113,8 +114,12 @@ export class MambaModel extends Module implements LanguageModel<MambaState> {
 
   /** Logits from the output of the last block. */
   head(hidden: Tensor): Tensor {
+    const { tensor: weight } = this.#headWeight;
+    const { normF } = this.backbone;
+    if (!currentTape() && isStepFused(hidden, [weight]))
+      return stepHead({ hidden, norm: normF.weight.tensor, weight }, { eps: normF.eps }).y;
     const x = this.backbone.normF.forward(hidden, this.activations);
-    return linear({ x, weight: this.#headWeight.tensor, bias: undefined }, { dtype: "f32" }).y;
+    return linear({ x, weight, bias: undefined }, { dtype: "f32" }).y;
   }
 
   override dispose(): void {
