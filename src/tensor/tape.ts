@@ -72,7 +72,7 @@ export class Tape {
     const grad = this.gradForAdding(base);
     const place = output.base ? grad.viewAs(output) : grad;
     if (typeof seed === "number") place.write(new Float64Array([seed]));
-    else if (place.isContiguous && seed.isContiguous && place.dtype === seed.dtype) copyInto(seed, place);
+    else if (place.dtype === seed.dtype) copyInto(seed, place);
     else place.write(seed.readNow());
   }
 

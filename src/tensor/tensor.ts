@@ -230,20 +230,28 @@ export function tensorFrom(
   return tensor;
 }
 
-/** A new tensor with the elements of one with closed-up rows, copied on the device. */
+/** A new tensor with the elements of another, copied on the device. */
 export function copyOf(tensor: Tensor): Tensor {
   const copy = emptyTensor(tensor.backend, tensor.shape, tensor.dtype);
   copyInto(tensor, copy);
   return copy;
 }
 
-/** Copies all elements of a tensor into another of the same size and dtype, both with closed-up rows, on the device. */
+/**
+ * Copies all elements of a tensor into another of the same size and dtype, on the device. Views of columns are copied row
+ * by row, and both must have rows of one length then.
+ */
 export function copyInto(from: Tensor, to: Tensor): void {
-  if (from.size !== to.size || from.dtype !== to.dtype || !from.isContiguous || !to.isContiguous)
+  const isClosedUp = from.isContiguous && to.isContiguous;
+  if (from.size !== to.size || from.dtype !== to.dtype || !(isClosedUp || from.columns === to.columns))
     throw new ShapeError(
-      `copyInto: both must have closed-up rows, one size and one dtype, got ${from.dtype} ${formatShape(from.shape)} and ${to.dtype} ${formatShape(to.shape)}.`,
+      `copyInto: both must have one size and one dtype, and views of columns rows of one length, got ${from.dtype} ${formatShape(from.shape)} and ${to.dtype} ${formatShape(to.shape)}.`,
     );
-  from.backend.copy(from.storage, from.offset, to.storage, to.offset, from.size);
+  if (isClosedUp) return from.backend.copy(from.storage, from.offset, to.storage, to.offset, from.size);
+  for (let row = 0; row < from.rows; row++) {
+    const [source, target] = [from.offset + row * from.rowStride, to.offset + row * to.rowStride];
+    from.backend.copy(from.storage, source, to.storage, target, from.columns);
+  }
 }
 
 /** Sets all elements of an owning tensor to zero. */
