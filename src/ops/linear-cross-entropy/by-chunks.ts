@@ -1,6 +1,7 @@
 // linearCrossEntropy on any device: the kernels of linear and crossEntropy, over so many rows at a time that their logits
 // stay small. The backward pass computes them again.
 import type { Backend } from "../../backends/backend.ts";
+import type { WebGpuBackend } from "../../backends/webgpu/index.ts";
 import { BYTES_PER_ELEMENT } from "../../core/dtype.ts";
 import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
 import { runBackward, runForward } from "../../tensor/define-op.ts";
@@ -98,8 +99,11 @@ function chunksOf({ x, weight }: LinearCrossEntropyInputs): Chunk[] {
   }));
 }
 
-function rowsPerChunk({ name }: Backend, weight: Tensor): number {
-  return Math.max(1, Math.floor(LOGIT_BYTES[name] / (BYTES_PER_ELEMENT.f32 * weight.rows * ROWS))) * ROWS;
+/** On a GPU a chunk fits one binding, so that no kernel must cut it again. */
+function rowsPerChunk(backend: Backend, weight: Tensor): number {
+  const most = backend.name === "webgpu" ? (backend as WebGpuBackend).maxBindingBytes : Infinity;
+  const bytes = Math.min(LOGIT_BYTES[backend.name], most);
+  return Math.max(1, Math.floor(bytes / (BYTES_PER_ELEMENT.f32 * weight.rows * ROWS))) * ROWS;
 }
 
 function storeLogits({ x, weight }: LinearCrossEntropyInputs, { first, count }: Chunk, logits: Tensor): void {

@@ -52,8 +52,8 @@ interface Results {
   readonly gradWeight: Tensor;
 }
 
-const ROWS = 400;
-const INPUTS = 16;
+const ROWS = 200;
+const INPUTS = 8;
 
 /** Runs either form over many rows, some of them ignored. */
 async function run(
@@ -88,28 +88,29 @@ async function run(
   return Object.fromEntries(await Promise.all(entries)) as unknown as Record<keyof Results, ArrayLike<number>>;
 }
 
-it("has the bits of linear and crossEntropy where all logits fit, and of every row where they do not", async () => {
+it("has the bits of linear and crossEntropy where all logits fit", async () => {
   for (const backend of [reference, await wasmBackend("relaxed"), await wasmBackend("simd")])
     expect(await run(backend, 50, "one")).toEqual(await run(backend, 50, "two"));
+});
+
+it("has the same bits of every row by chunks, and holds the logits of one chunk at the most", async () => {
   const backend = await wasmBackend();
-  // Three chunks of 128 rows and one of 16.
-  const [one, two] = [await run(backend, 100_000, "one"), await run(backend, 100_000, "two")];
+  const vocabulary = 100_000;
+  const one = await run(backend, vocabulary, "one");
+  const { liveBytes, peakBytes } = backend.memory();
+  expect(liveBytes).toBe(0);
+  // Weights and their gradients, 128 rows of logits and their gradients, not 200 rows of either.
+  expect(peakBytes).toBeLessThan(4 * vocabulary * 2 * (INPUTS + 128) * 1.01);
+  const two = await run(backend, vocabulary, "two");
   for (const name of ["loss", "losses", "gradX"] as const) expect(one[name]).toEqual(two[name]);
   expectClose("gradWeight", one.gradWeight, two.gradWeight, 1e-6);
 });
 
-it("holds the logits of one chunk at the most", async () => {
-  const backend = await wasmBackend();
-  await run(backend, 100_000, "one");
-  const before = backend.memory();
-  expect(before.liveBytes).toBe(0);
-  // Weights and their gradients, one chunk of logits and its gradient, not 400 rows of either.
-  expect(before.peakBytes).toBeLessThan(100_000 * 4 * (2 * INPUTS + 2 * 128) * 1.05);
-});
-
 it.skipIf(!hasGpu).each(["f32", "f16"] as const)("agrees with the reference on a GPU by chunks: %s", async (dtype) => {
-  const vocabulary = 200_000;
-  const backend = await gpuBackend();
+  const vocabulary = 1000;
+  // Room for the logits of 128 of 200 rows.
+  const backend = await gpuBackend({ maxBindingBytes: 2 ** 19 });
+  if (dtype === "f16" && !backend.has("shader-f16")) return;
   const actual = await run(backend, vocabulary, "one", dtype);
   const expected = await run(await wasmBackend(), vocabulary, "one");
   // Operands of float16: 11 bits, and a gradient of logits of as many.
