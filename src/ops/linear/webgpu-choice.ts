@@ -24,10 +24,9 @@ export interface Choice<Tile> {
 
 /** From large to small: the first of which there are enough is taken. */
 const MATRIX_TILES: readonly MatrixTile[] = [
-  { tileRows: 128, tileColumns: 128, tileSteps: 32, partRows: 64, partColumns: 32, stages: 2 },
-  { tileRows: 128, tileColumns: 64, tileSteps: 32, partRows: 32, partColumns: 32, stages: 2 },
-  { tileRows: 64, tileColumns: 64, tileSteps: 32, partRows: 32, partColumns: 32, stages: 2 },
-  { tileRows: 32, tileColumns: 64, tileSteps: 64, partRows: 16, partColumns: 32, stages: 2 },
+  { tileRows: 128, tileColumns: 128, tileSteps: 32, partRows: 64, partColumns: 64, stages: 1 },
+  { tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1 },
+  { tileRows: 32, tileColumns: 64, tileSteps: 64, partRows: 16, partColumns: 32, stages: 1 },
 ];
 
 const PLAIN_TILES: readonly PlainTile[] = [
