@@ -84,7 +84,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<OpenedGpu> {
   const adapter = await findAdapter(options);
   const features = chooseFeatures(adapter, options);
   const requiredLimits: Record<string, number> = {};
-  for (const limit of RAISED_LIMITS) requiredLimits[limit] = adapter.limits[limit];
+  for (const limit of RAISED_LIMITS) if (adapter.limits[limit]) requiredLimits[limit] = adapter.limits[limit];
   const device = await adapter
     .requestDevice({ label: "mamba.ts", requiredFeatures: features as GPUFeatureName[], requiredLimits })
     .catch((cause: unknown) => {
