@@ -26,7 +26,14 @@ export interface GpuTime {
   readonly most: number;
 }
 
-/** GPU time of what `body` queues, by time stamps; wall time where the device has none. */
+/** Milliseconds that one measurement should take at least: the time stamps of a pass cost some 0.01 ms by themselves. */
+const LEAST_MS = 1;
+const MOST_REPEATS = 200;
+
+/**
+ * GPU time of what `body` queues, by time stamps; wall time where the device has none. A body that is over too soon is
+ * queued several times, and the time is that of one.
+ */
 export async function timeOnGpu(
   backend: WebGpuBackend,
   body: () => void,
@@ -34,10 +41,15 @@ export async function timeOnGpu(
 ): Promise<GpuTime> {
   for (let i = 0; i < warmUps; i++) body();
   await backend.finish();
+  const measure = async (work: () => void): Promise<number> =>
+    backend.has("timestamp-query") ? (await backend.profile(work)).totalMs : timeOnWall(backend, work);
+  const repeats = Math.max(1, Math.min(MOST_REPEATS, Math.ceil(LEAST_MS / (await measure(body)))));
   const times: number[] = [];
   for (let i = 0; i < runs; i++) {
-    if (backend.has("timestamp-query")) times.push((await backend.profile(body)).totalMs);
-    else times.push(await timeOnWall(backend, body));
+    const ms = await measure(() => {
+      for (let repeat = 0; repeat < repeats; repeat++) body();
+    });
+    times.push(ms / repeats);
   }
   return spread(times);
 }

@@ -2,5 +2,6 @@
 import type { GpuCase } from "./case.ts";
 import { LINEAR_CASES } from "./linear.ts";
 import { SCAN_CASES } from "./scan.ts";
+import { SELF_TEST_CASES } from "./self-test.ts";
 
-export const CASES: readonly GpuCase[] = [...SCAN_CASES, ...LINEAR_CASES];
+export const CASES: readonly GpuCase[] = [...SELF_TEST_CASES, ...SCAN_CASES, ...LINEAR_CASES];
