@@ -2,6 +2,7 @@
 import { defineOp, hostData, pointer } from "../../tensor/define-op.ts";
 import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import * as webgpu from "./webgpu-negative-exp.ts";
 
 type Inputs = { readonly x: Tensor };
 type Outputs = { readonly y: Tensor };
@@ -31,6 +32,7 @@ export const negativeExp: Op<Inputs, Outputs, object> = defineOp<Inputs, Outputs
         y.size < SERIAL_ELEMENTS,
       );
     },
+    webgpu: ({ inputs: { x }, outputs: { y } }, backend) => webgpu.forward(backend, x, y),
   },
   gradient: {
     of: ["x"],
@@ -57,6 +59,8 @@ export const negativeExp: Op<Inputs, Outputs, object> = defineOp<Inputs, Outputs
         ];
         backend.dispatch("negativeExpBackward", args, y.size < SERIAL_ELEMENTS);
       },
+      webgpu: ({ outputs: { y }, gradOutputs, gradInputs }, backend) =>
+        webgpu.backward(backend, y, gradOutputs.y!, gradInputs.x!),
     },
   },
 });
