@@ -3,8 +3,9 @@ import type { WebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import type { DType } from "../../src/core/dtype.ts";
 import { createRandom } from "../../src/core/random.ts";
 import type { ScanInputs, ScanOutputs } from "../../src/ops/selective-scan/index.ts";
-import type { ScanLayout } from "../../src/ops/selective-scan/webgpu-layout.ts";
-import { forward } from "../../src/ops/selective-scan/webgpu.ts";
+import type { WantedPlan } from "../../src/ops/selective-scan/webgpu-choice.ts";
+import { SAVE_EVERY } from "../../src/ops/selective-scan/webgpu-choice.ts";
+import { backward, forward } from "../../src/ops/selective-scan/webgpu.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { emptyTensor, tensorFrom } from "../../src/tensor/tensor.ts";
 import type { GpuCase, Numbers } from "./case.ts";
@@ -17,7 +18,6 @@ interface Shape {
   readonly dState?: number;
   readonly dtype?: DType;
 }
-type Wanted = Partial<ScanLayout & { readonly chunks: number }>;
 
 /** Elements that the host makes; larger tensors repeat them. */
 const HOST_ELEMENTS = 1 << 20;
@@ -80,8 +80,85 @@ function forwardCase(shape: Shape): GpuCase {
   };
 }
 
+/** What a training step calls: forward with states saved, and backward, each gradient written anew. */
+function makeTraining(backend: WebGpuBackend, shape: Shape) {
+  const { inputs, outputs } = makeScan(backend, shape);
+  const { x, A, B } = inputs;
+  const [batch, length, dInner] = x.shape;
+  const chunks = Math.ceil(length / SAVE_EVERY);
+  const saved = { chunkStarts: emptyTensor(backend, [batch, chunks, dInner, A.columns]) };
+  const like = (tensor: Tensor): Tensor => emptyTensor(backend, tensor.shape, tensor.dtype);
+  const { dtRaw, C, D, dtBias, z } = inputs;
+  const gradInputs = {
+    x: like(x),
+    dtRaw: like(dtRaw),
+    A: like(A),
+    B: like(B),
+    C: like(C),
+    D: D && like(D),
+    dtBias: dtBias && like(dtBias),
+    z: z && like(z),
+  };
+  const gradOutputs = { y: fill(backend, x.shape, 0, 1, x.dtype) };
+  const call = { inputs, outputs, saved, options: {}, gradOutputs, gradInputs };
+  return {
+    gradInputs,
+    forward: () => forward(call, backend),
+    backward(wanted: WantedPlan = {}) {
+      for (const gradient of Object.values(gradInputs)) if (gradient) backend.clear(gradient.storage);
+      backward(call, backend, wanted);
+    },
+  };
+}
+
+function trainingCase(shape: Shape): GpuCase {
+  return {
+    name: `scan forward + backward ${nameOf(shape)}`,
+    tags: ["scan"],
+    async run(backend) {
+      const training = makeTraining(backend, shape);
+      const both = (): void => {
+        training.forward();
+        training.backward();
+      };
+      const { ms } = await timeOnGpu(backend, both);
+      const forwardTime = await timeOnGpu(backend, training.forward);
+      return { ms, forward: forwardTime.ms, ...(await timeByKernel(backend, both)) };
+    },
+  };
+}
+
+/** Layouts of the backward pass, each with the worst difference of its gradients of dtRaw, B and A to those of the first. */
+function backwardVariants(shape: Shape, variants: readonly WantedPlan[]): GpuCase {
+  return {
+    name: `scan backward variants ${nameOf(shape)}`,
+    tags: ["scan-variants"],
+    async run(backend) {
+      const training = makeTraining(backend, shape);
+      training.forward();
+      const { dtRaw, B, A } = training.gradInputs;
+      const results: Numbers[] = [];
+      let first: Float32Array[] | undefined;
+      for (const wanted of [{}, ...variants]) {
+        const layout = JSON.stringify(wanted).replaceAll('"', "");
+        try {
+          const { ms, least } = await timeOnGpu(backend, () => training.backward(wanted), { runs: 7 });
+          const parts = [dtRaw.rowsOf(dtRaw.rows - 16, 16), B.rowsOf(0, 64), A];
+          const gradients = await Promise.all(parts.map(async (part) => part.read()));
+          first ??= gradients;
+          const worst = Math.max(...gradients.map((gradient, i) => difference(gradient, first![i])));
+          results.push({ layout, ms, least, difference: worst });
+        } catch (error) {
+          results.push({ layout, failed: String(error) });
+        }
+      }
+      return results;
+    },
+  };
+}
+
 /** Layouts one after the other, each with the worst difference of its y to that of the first, relative to the largest. */
-function forwardVariants(shape: Shape, variants: readonly Wanted[]): GpuCase {
+function forwardVariants(shape: Shape, variants: readonly WantedPlan[]): GpuCase {
   return {
     name: `scan forward variants ${nameOf(shape)}`,
     tags: ["scan-variants"],
@@ -114,7 +191,7 @@ function difference(actual: Float32Array, expected: Float32Array): number {
   return Number.isFinite(worst / largest) ? worst / largest : Infinity;
 }
 
-const LAYOUTS: readonly Wanted[] = [
+const LAYOUTS: readonly WantedPlan[] = [
   { chunks: 2 },
   { steps: 8 },
   { steps: 32 },
@@ -129,11 +206,23 @@ const LAYOUTS: readonly Wanted[] = [
   { polynomial: 1, chunks: 2 },
   { polynomial: 1, vectors: 2, channels: 64 },
 ];
-const CHUNKS: readonly Wanted[] = [
+const CHUNKS: readonly WantedPlan[] = [
   ...[4, 8, 16, 32].map((chunks) => ({ chunks })),
   ...[4, 8, 16, 32].map((chunks) => ({ chunks, polynomial: 1 })),
   ...[8, 16, 32].map((chunks) => ({ chunks, vectors: 2, channels: 64 })),
   ...[16, 32].map((chunks) => ({ chunks, vectors: 4, channels: 128 })),
+];
+
+const BACKWARD: readonly WantedPlan[] = [
+  { round: 4 },
+  { round: 1 },
+  { steps: 16, round: 2 },
+  { steps: 4, round: 4 },
+  { channels: 16 },
+  { channels: 16, round: 4 },
+  { channels: 64, round: 1 },
+  { chunks: 2 },
+  { polynomial: 1 },
 ];
 
 export const SCAN_CASES: readonly GpuCase[] = [
@@ -142,8 +231,12 @@ export const SCAN_CASES: readonly GpuCase[] = [
   forwardCase({ batch: 1, length: 2048 }),
   forwardCase({ batch: 1, length: 131072 }),
   forwardCase({ batch: 1, length: 1048576, dtype: "f16" }),
+  trainingCase({ batch: 8, length: 2048 }),
+  trainingCase({ batch: 8, length: 2048, dtype: "f16" }),
+  trainingCase({ batch: 1, length: 16384 }),
   forwardVariants({ batch: 8, length: 2048 }, LAYOUTS),
   forwardVariants({ batch: 8, length: 2048, dtype: "f16" }, LAYOUTS),
   forwardVariants({ batch: 1, length: 2048 }, CHUNKS),
   forwardVariants({ batch: 1, length: 131072 }, CHUNKS),
+  backwardVariants({ batch: 8, length: 2048 }, BACKWARD),
 ];

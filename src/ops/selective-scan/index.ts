@@ -66,7 +66,7 @@ export const selectiveScan: Op<ScanInputs, ScanOutputs, ScanOptions> = defineOp<
   kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {
     of: ["x", "dtRaw", "A", "B", "C", "D", "dtBias", "z", "initialState"],
-    kernels: { reference: reference.backward, wasm: wasm.backward },
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
   },
 });
 

@@ -1,6 +1,7 @@
 // Chooses how a selective scan is laid out on a GPU: the only place where sizes are decided.
 import type { WebGpuBackend } from "../../backends/webgpu/index.ts";
 import type { ScanLayout } from "./webgpu-layout.ts";
+import { backwardBytes } from "./webgpu-backward.ts";
 import { forwardBytes, stateThreads } from "./webgpu-layout.ts";
 
 /** Steps between the states that the forward pass saves for the backward pass on WebGPU. */
@@ -12,6 +13,8 @@ const LEAST_CHUNK = 64;
 /** What every WebGPU device has at the least: invocations and bytes of workgroup memory. */
 const PORTABLE_INVOCATIONS = 256;
 const PORTABLE_BYTES = 16384;
+/** Bytes of workgroup memory beyond which too few workgroups share a processor. */
+const MOST_BYTES = 32768;
 
 /** What a choice depends on. */
 export interface ScanShape {
@@ -28,10 +31,7 @@ export interface ScanShape {
 export type ScanPlan = ScanLayout & { readonly chunks: number; readonly chunkSteps: number };
 
 /** A plan for the forward pass; `wanted` fixes parts of it, for measurements. */
-export function chooseForward(
-  shape: ScanShape,
-  wanted: Partial<ScanLayout & { readonly chunks: number }> = {},
-): ScanPlan {
+export function chooseForward(shape: ScanShape, wanted: WantedPlan = {}): ScanPlan {
   const { dState, steps } = shape;
   const stateVectors = Math.ceil(dState / 4);
   const vectors = wanted.vectors ?? (stateVectors <= 16 ? Math.ceil(stateVectors / 8) : 4);
@@ -41,6 +41,30 @@ export function chooseForward(
   let tile = wanted.steps ?? (steps <= 4 ? 4 : 16);
   while (tile > 1 && forwardBytes({ ...layout, dState, steps: tile }) > PORTABLE_BYTES && !wanted.steps) tile /= 2;
   return { ...layout, steps: tile, ...chooseChunks(shape, threads, wanted.chunks) };
+}
+
+/** What may be fixed of a plan, for measurements. */
+export type WantedPlan = Partial<ScanLayout & { readonly chunks: number; readonly round: number }>;
+
+/** A plan for the backward pass. `bytes`: workgroup memory of the device. */
+export function chooseBackward(
+  shape: ScanShape,
+  bytes: number,
+  wanted: WantedPlan = {},
+): ScanPlan & { readonly round: number } {
+  const { dState } = shape;
+  const stateVectors = Math.ceil(dState / 4);
+  const vectors = wanted.vectors ?? (stateVectors <= 16 ? Math.ceil(stateVectors / 8) : 4);
+  const threads = stateThreads({ dState, vectors });
+  let channels = wanted.channels ?? channelsFor(threads, shape.dInner / shape.groups);
+  let [steps, round] = [wanted.steps ?? 8, wanted.round ?? 2];
+  const isTooLarge = (): boolean =>
+    backwardBytes({ vectors, channels, steps, polynomial: 0, dState, round }) > Math.min(bytes, MOST_BYTES);
+  while (!wanted.round && round > 1 && isTooLarge()) round /= 2;
+  while (!wanted.steps && steps > 4 && isTooLarge()) steps /= 2;
+  while (!wanted.channels && channels > 4 && isTooLarge()) channels /= 2;
+  const layout = { vectors, channels, steps, round, polynomial: wanted.polynomial ?? 0 };
+  return { ...layout, ...chooseChunks(shape, threads, wanted.chunks) };
 }
 
 /** Chunks of one length, a multiple of {@link LEAST_CHUNK}, as many as fill the GPU. */

@@ -9,6 +9,8 @@ export type ChunksSpec = {
   readonly stepVectors: number;
   readonly hasInitial: boolean;
   readonly hasStarts: boolean;
+  /** From the last chunk to the first, for the gradient of the state. */
+  readonly isReversed: boolean;
 };
 
 /** Threads of {@link scanChunks}. */
@@ -21,10 +23,10 @@ export const CHUNKS_WORKGROUP = 64;
 export const scanChunks: KernelFamily<ChunksSpec> = defineKernel<ChunksSpec>(
   "scanChunks",
   [
-    { dState: 16, stepVectors: 4, hasInitial: false, hasStarts: false },
-    { dState: 3, stepVectors: 1, hasInitial: true, hasStarts: true },
+    { dState: 16, stepVectors: 4, hasInitial: false, hasStarts: false, isReversed: false },
+    { dState: 3, stepVectors: 1, hasInitial: true, hasStarts: true, isReversed: true },
   ],
-  ({ dState, stepVectors, hasInitial, hasStarts }) => ({
+  ({ dState, stepVectors, hasInitial, hasStarts, isReversed }) => ({
     buffers: {
       A: "read f32",
       sums: "read f32",
@@ -53,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   for (var chunk = 0u; chunk < params.chunks; chunk += AHEAD) {
 ${repeat(
   8,
-  (j) => `    let row${j} = first_chunk + min(chunk + ${j}u, last);
+  (j) => `    let row${j} = first_chunk + ${isReversed ? "last - " : ""}min(chunk + ${j}u, last);
 `,
 )}
 ${repeat(

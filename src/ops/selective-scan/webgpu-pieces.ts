@@ -26,17 +26,19 @@ export interface CutSizes {
   readonly saveEvery: number;
   /** Whether a state in `saveEvery` steps is stored. */
   readonly isSaving: boolean;
+  /** Rows for which there is room elsewhere. */
+  readonly mostRows?: number;
 }
 
 /** The pieces of a scan, in order. `tokens` are its tensors with a row a token. */
 export function cutScan(
   backend: WebGpuBackend,
   tokens: readonly (Tensor | undefined)[],
-  { batch, length, stateSize, saveEvery, isSaving }: CutSizes,
+  { batch, length, stateSize, saveEvery, isSaving, mostRows = Infinity }: CutSizes,
 ): ScanPiece[] {
   const room = backend.maxBindingBytes - ALIGNMENT_BYTES;
   const bytesOfRows = tokens.map((tensor) => (tensor ? tensor.rowStride * BYTES_PER_ELEMENT[tensor.dtype] : 0));
-  const rows = Math.floor(room / Math.max(...bytesOfRows));
+  const rows = Math.min(mostRows, Math.floor(room / Math.max(...bytesOfRows)));
   const states = Math.max(1, Math.floor(room / (4 * stateSize)));
   const most = isSaving ? Math.min(rows, states * saveEvery) : rows;
   const pieces: ScanPiece[] = [];

@@ -41,7 +41,10 @@ function scanCase(
     name: `${dtype} [${batch}, ${length}, ${dInner}] dState ${dState} groups ${groups} ${optional.join(" ")}`,
     inputs: {
       x: perChannel,
-      dtRaw: { ...perChannel, element: (random) => random.normal() - 0.5 },
+      dtRaw: {
+        ...perChannel,
+        element: (random) => (options.softplus === false ? 0.05 + random.uniform() / 2 : random.normal() - 0.5),
+      },
       A: { shape: [dInner, dState], element: (random) => -0.1 - 2 * random.uniform() },
       B: perToken,
       C: perToken,
@@ -74,11 +77,12 @@ function asHalf(value: number): number {
 async function expectAsReference(
   opCase: OpCase<ScanOptions>,
   backend: WebGpuBackend,
+  withGradients = true,
   tolerances: { forward: number; gradient: number } = { forward: 1e-5, gradient: 1e-4 },
 ): Promise<void> {
   const values = makeValues(opCase);
-  const expected = await runOp(selectiveScan, opCase, values, reference, false);
-  const actual = await runOp(selectiveScan, opCase, values, backend, false);
+  const expected = await runOp(selectiveScan, opCase, values, reference, withGradients);
+  const actual = await runOp(selectiveScan, opCase, values, backend, withGradients);
   for (const name in expected.outputs)
     expectClose(name, actual.outputs[name], expected.outputs[name], tolerances.forward);
   for (const name in expected.grads)

@@ -1,29 +1,26 @@
-// selectiveScan on the WebGPU backend: cuts what is larger than a binding, chooses layouts, dispatches.
+// selectiveScan forward on the WebGPU backend: cuts what is larger than a binding, chooses layouts, dispatches.
 import type { WebGpuBackend } from "../../backends/webgpu/index.ts";
 import type { ForwardCall } from "../../tensor/define-op.ts";
 import { emptyTensor } from "../../tensor/tensor.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { ScanInputs, ScanOptions, ScanOutputs } from "./index.ts";
-import type { ScanPlan } from "./webgpu-choice.ts";
+import type { ScanPlan, WantedPlan } from "./webgpu-choice.ts";
 import { chooseForward, mostChunksOf, SAVE_EVERY } from "./webgpu-choice.ts";
 import { CHUNKS_WORKGROUP, scanChunks } from "./webgpu-chunks.ts";
 import type { ForwardSpec } from "./webgpu-forward.ts";
 import { scanForward } from "./webgpu-forward.ts";
-import type { ScanKind, ScanLayout } from "./webgpu-layout.ts";
+import type { Buffers } from "./webgpu-kind.ts";
+import { kindOf, present } from "./webgpu-kind.ts";
 import { stateThreads } from "./webgpu-layout.ts";
 import type { ScanPiece } from "./webgpu-pieces.ts";
 import { cutScan, savedOf, startsOf, statesOf, tokensOf } from "./webgpu-pieces.ts";
 
+export { backward } from "./webgpu-gradient.ts";
+
 type Call = ForwardCall<ScanInputs, ScanOutputs, ScanOptions>;
-/** Tensors of one piece, by the kernels' names of their buffers. */
-type Buffers = Readonly<Record<string, Tensor>>;
 
 /** One pass over time where there are threads enough; else three: what each chunk leaves behind, a scan over chunks, each chunk from its true start. */
-export function forward(
-  call: Call,
-  backend: WebGpuBackend,
-  wanted: Partial<ScanLayout & { readonly chunks: number }> = {},
-): void {
+export function forward(call: Call, backend: WebGpuBackend, wanted: WantedPlan = {}): void {
   const { inputs, outputs, saved, options } = call;
   const { x, dtRaw, A, B, C, z } = inputs;
   const [batch, length, dInner] = x.shape;
@@ -77,7 +74,7 @@ function forwardPiece(call: Call, backend: WebGpuBackend, piece: ScanPiece, plan
   if (chunks > 1) run({ ...base, pass: "ends", initial: "zero", saveEvery: 0 }, scratch, chunks - 1);
   const hasInitial = buffers.initial_state !== undefined;
   backend.dispatch(
-    scanChunks({ dState: inputs.A.columns, stepVectors, hasInitial, hasStarts: kind.hasStarts }),
+    scanChunks({ dState: inputs.A.columns, stepVectors, hasInitial, hasStarts: kind.hasStarts, isReversed: false }),
     scratch,
     params,
     [Math.ceil((dInner * stepVectors * 4) / CHUNKS_WORKGROUP), piece.sequences],
@@ -114,30 +111,4 @@ function placeOfState({ initial_state: initial, final_state: final }: Buffers): 
   if (!initial) return "zero";
   if (initial.storage !== final.storage) return "read";
   return initial.offset === final.offset && initial.rowStride === final.rowStride ? "inPlace" : "besides";
-}
-
-/** What the kernels are specialised on. */
-export function kindOf(buffers: Buffers, dState: number, groupChannels: number, softplus: boolean): ScanKind {
-  const { x, B, C, D, dt_bias, z, document_starts } = buffers;
-  const isWide = (...names: string[]): boolean =>
-    names.every((name) => !buffers[name] || (buffers[name].offset % 4 === 0 && buffers[name].rowStride % 4 === 0));
-  return {
-    type: x.dtype,
-    typeB: B.dtype,
-    typeC: C.dtype,
-    dState,
-    wide: groupChannels % 4 === 0 && isWide("x", "dt_raw", "z", "y", "grad_y", "grad_x", "grad_dt_raw", "grad_z"),
-    wideBC: dState % 4 === 0 && isWide("B", "C"),
-    wideState: dState % 4 === 0 && isWide("initial_state", "final_state", "saved_states"),
-    softplus,
-    hasD: D !== undefined,
-    hasBias: dt_bias !== undefined,
-    hasZ: z !== undefined,
-    hasStarts: document_starts !== undefined,
-  };
-}
-
-/** Without what is undefined. */
-function present(tensors: Record<string, Tensor | undefined>): Record<string, Tensor> {
-  return Object.fromEntries(Object.entries(tensors).filter(([, tensor]) => tensor)) as Record<string, Tensor>;
 }
