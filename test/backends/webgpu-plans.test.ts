@@ -155,12 +155,16 @@ describe.skipIf(!hasGpu)(onGpu("plans on WebGPU"), () => {
       for (let i = 0; i < 10_000; i++) dispatchPlus(backend, x, y, (i % 4500) - 2250, true);
       expect(await valuesOf(y)).toEqual([4500 * 4499 - 2 * 4500 * 2250 + (1000 * 999) / 2 - 1000 * 2250]);
       const slots = new ParamSlots(backend.device);
-      const layout = [
+      const params = [
         { name: "a", isFloat: false },
         { name: "b", isFloat: true },
       ];
-      const slot = (a: number, b: number): number => slots.slotFor(layout, { a, b });
+      const slot = (a: number, b: number): number =>
+        slots.slotFor({ name: "kernel", params }, { a, b }, [{ at: 8, stride: 4 }]);
       expect([slot(1, 2), slot(1, 3), slot(1, 2), slot(2 ** 32 - 1, 0.5)]).toEqual([0, 256, 0, 512]);
+      expect(() => slots.slotFor({ name: "kernel", params }, { a: 1 }, [])).toThrow(
+        "webgpu: kernel: nothing was given for its parameter b.",
+      );
       slots.destroy();
     });
   });

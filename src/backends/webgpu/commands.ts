@@ -3,6 +3,7 @@ import { BackendError } from "../../core/errors.ts";
 import type { Failures } from "./failures.ts";
 import type { Kernel } from "./kernel.ts";
 import { ParamSlots } from "./params.ts";
+import type { Params } from "./params.ts";
 import type { BoundRange } from "./pipelines.ts";
 import { Pipelines } from "./pipelines.ts";
 import type { Capture } from "./plan.ts";
@@ -11,9 +12,6 @@ import { Recorder } from "./recorder.ts";
 
 /** Workgroups: x, and if need be y and z. */
 export type Groups = readonly [x: number, y?: number, z?: number];
-
-/** Numbers by name. */
-type Values = { readonly [name: string]: number };
 
 export class Commands {
   readonly recorder: Recorder;
@@ -47,7 +45,7 @@ export class Commands {
   }
 
   /** Queues a kernel over parts of buffers. */
-  run(kernel: Kernel, ranges: readonly BoundRange[], values: Values, groups: Groups, label: string): void {
+  run(kernel: Kernel, ranges: readonly BoundRange[], params: Params, groups: Groups, label: string): void {
     if (this.#gathered) {
       this.#gathered.add(kernel);
       return;
@@ -56,9 +54,9 @@ export class Commands {
     if (x * y * z === 0) return;
     const { pipelines } = this;
     const compiled = pipelines.pipelineOf(kernel);
-    const params = this.#slots();
-    const slot = params.slotFor(kernel.params, values);
-    const group = pipelines.groupOf(compiled, params.buffer, ranges);
+    const slots = this.#slots();
+    const slot = slots.slotFor(kernel, params, ranges);
+    const group = pipelines.groupOf(compiled, slots.buffer, ranges);
     this.encode({ label, pipeline: compiled.pipeline, group, slot, groups: [x, y, z] });
   }
 

@@ -40,13 +40,8 @@ function fits(type: string, dtype: DType): boolean {
   return !/f32|\df\b/.test(type) || dtype === "f32";
 }
 
-/** The part of a buffer that a kernel must see, and the element in it at which the tensor begins. */
-export function rangeOf(
-  place: Place,
-  mostBytes: number,
-  kernel: string,
-  name: string,
-): BoundRange & { readonly at: number } {
+/** The part of a buffer that a kernel must see. */
+export function rangeOf(place: Place, mostBytes: number, kernel: string, name: string): BoundRange {
   const { buffer, dtype } = place.storage as WebGpuStorage;
   const size = BYTES_PER_ELEMENT[dtype];
   const first = place.offset * size;
@@ -58,7 +53,7 @@ export function rangeOf(
     throw new BackendError(
       `webgpu: ${kernel}: ${name} takes ${mebibytes(bytes)}, and a kernel of this device sees ${mebibytes(mostBytes)} at once. Use a smaller batch or length.`,
     );
-  return { buffer, offset, size: bytes, at: (first - offset) / size };
+  return { buffer, offset, size: bytes, at: (first - offset) / size, stride: place.rowStride };
 }
 
 /** WebGPU allows no buffer twice in a dispatch when one of the two is written, even where the parts are apart. */

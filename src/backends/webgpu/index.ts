@@ -178,18 +178,12 @@ export class WebGpuBackend implements Backend {
     groups: Groups,
   ): void {
     this.#failures.check();
-    const values: Record<string, number> = { ...params };
     const places = kernel.buffers.map((buffer) => placeOf(buffers[buffer.name], kernel, buffer));
-    const ranges = kernel.buffers.map(({ name }, i) => {
-      const range = rangeOf(places[i], this.maxBindingBytes, kernel.name, name);
-      values[`${name}_at`] = range.at;
-      values[`${name}_stride`] = places[i].rowStride;
-      return range;
-    });
+    const ranges = kernel.buffers.map(({ name }, i) => rangeOf(places[i], this.maxBindingBytes, kernel.name, name));
     checkAliases(kernel, ranges);
     kernel.buffers.forEach(({ use }, i) => this.#memory.settle(places[i], use));
     const label = this.label ? `${this.label}: ${kernel.name}` : kernel.name;
-    this.#commands.run(kernel, ranges, values, groups, label);
+    this.#commands.run(kernel, ranges, params, groups, label);
   }
 
   /**

@@ -1,6 +1,7 @@
 // Kernels: WGSL with its buffers and parameters declared, written as text that does not depend on a device.
 // A family is a function from a specification (types, tile sizes, what is fused) to a kernel; the same specification gives
 // the same kernel, so that it is compiled once a device.
+import { BackendError } from "../../core/errors.ts";
 
 /** Scalars of a specification, which become constants of the source. */
 export type KernelSpec = { readonly [name: string]: string | number | boolean | undefined };
@@ -32,6 +33,7 @@ export interface Kernel {
   readonly name: string;
   readonly code: string;
   readonly buffers: readonly KernelBuffer[];
+  /** Its own, which stand before the places of the tensors. */
   readonly params: readonly KernelParam[];
 }
 
@@ -57,6 +59,9 @@ export interface KernelFamily<S extends KernelSpec> {
 
 /** Every family that was defined, for the tests that compile all WGSL. */
 export const KERNEL_FAMILIES: KernelFamily<KernelSpec>[] = [];
+
+/** Words of a slot of parameters. */
+export const MOST_PARAMS = 64;
 
 let nextId = 0;
 
@@ -90,14 +95,18 @@ function assemble(name: string, source: KernelSource): Kernel {
     const at = text.indexOf(" ");
     return { name, use: text.slice(0, at) as KernelBuffer["use"], type: text.slice(at + 1) };
   });
-  const params = [
-    ...(source.params ?? []).map((text) => {
-      const [name, type = "u32"] = text.split(":").map((part) => part.trim());
-      return { name, isFloat: type === "f32" };
-    }),
-    ...buffers.flatMap(({ name }) => [`${name}_at`, `${name}_stride`].map((name) => ({ name, isFloat: false }))),
+  const params = (source.params ?? []).map((text) => {
+    const [name, type = "u32"] = text.split(":").map((part) => part.trim());
+    return { name, isFloat: type === "f32" };
+  });
+  const fields = [
+    ...params.map(({ name, isFloat }) => `  ${name}: ${isFloat ? "f32" : "u32"},`),
+    ...buffers.map(({ name }) => `  ${name}_at: u32,\n  ${name}_stride: u32,`),
   ];
-  const fields = params.map(({ name, isFloat }) => `  ${name}: ${isFloat ? "f32" : "u32"},`);
+  if (params.length + 2 * buffers.length > MOST_PARAMS)
+    throw new BackendError(
+      `webgpu: ${name}: a kernel has at most ${MOST_PARAMS} parameters, two for each buffer among them.`,
+    );
   const declared = buffers.map(
     ({ name, use, type }, i) =>
       `@group(0) @binding(${i + 1}) var<storage, ${use === "read" ? "read" : "read_write"}> ${name}: array<${type}>;`,

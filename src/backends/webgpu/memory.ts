@@ -164,8 +164,13 @@ export class Memory {
       const count = Math.min(most, rows - first);
       const place = { storage, offset: first * width + start, rowStride: width, rows: count, columns };
       const y = rangeOf(place, this.#maxBindingBytes, kernel.name, "y");
-      const values = { rows: count, columns, y_at: y.at, y_stride: width };
-      this.#commands.run(kernel, [y], values, groupsFor(count * columns, COPY_WORKGROUP), kernel.name);
+      this.#commands.run(
+        kernel,
+        [y],
+        { rows: count, columns },
+        groupsFor(count * columns, COPY_WORKGROUP),
+        kernel.name,
+      );
     }
   }
 }

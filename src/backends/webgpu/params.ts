@@ -1,8 +1,10 @@
 // Parameters of kernels: one uniform buffer of 256-byte slots. Equal parameters share a slot, so that a loop which
 // repeats itself uploads nothing.
-import type { KernelParam } from "./kernel.ts";
+import { BackendError } from "../../core/errors.ts";
+import type { Kernel } from "./kernel.ts";
+import { MOST_PARAMS } from "./kernel.ts";
 
-export const SLOT_BYTES = 256;
+export const SLOT_BYTES: number = 4 * MOST_PARAMS;
 const SLOTS = 4096;
 const UNIFORM_AND_COPY = 0x40 | 0x8;
 
@@ -31,15 +33,27 @@ export class ParamSlots {
     this.#slots.clear();
   }
 
-  /** Byte offset of a slot with these parameters. */
-  slotFor(layout: readonly KernelParam[], values: Params): number {
+  /**
+   * Byte offset of a slot with a kernel's own parameters and the places of its tensors.
+   * @throws BackendError for a parameter that is missing
+   */
+  slotFor(
+    { name: kernel, params: own }: Pick<Kernel, "name" | "params">,
+    params: Params,
+    places: readonly { readonly at: number; readonly stride: number }[],
+  ): number {
     const words = this.#words;
-    const count = layout.length;
-    for (let i = 0; i < count; i++) {
-      const { name, isFloat } = layout[i];
-      const value = values[name];
-      if (isFloat) this.#floats[i] = value;
-      else words[i] = value;
+    let count = 0;
+    for (const { name, isFloat } of own) {
+      const value = params[name];
+      if (value === undefined)
+        throw new BackendError(`webgpu: ${kernel}: nothing was given for its parameter ${name}.`);
+      if (isFloat) this.#floats[count++] = value;
+      else words[count++] = value;
+    }
+    for (const { at, stride } of places) {
+      words[count++] = at;
+      words[count++] = stride;
     }
     const used = words.subarray(0, count);
     const key = used.join();

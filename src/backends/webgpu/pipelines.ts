@@ -17,11 +17,15 @@ export interface CompiledKernel {
   failure: BackendError | undefined;
 }
 
-/** A part of a buffer that a kernel sees. */
+/** A part of a buffer that a kernel sees, in bytes, and in it a tensor, in elements. */
 export interface BoundRange {
   readonly buffer: GPUBuffer;
   readonly offset: number;
   readonly size: number;
+  /** The tensor's first element. */
+  readonly at: number;
+  /** From one row to the next. */
+  readonly stride: number;
 }
 
 export class Pipelines {
@@ -76,7 +80,12 @@ export class Pipelines {
       group = this.#device.createBindGroup({
         label: kernel.name,
         layout,
-        entries: [{ buffer: params, size: SLOT_BYTES }, ...ranges].map((resource, binding) => ({ binding, resource })),
+        entries: [{ buffer: params, offset: 0, size: SLOT_BYTES }, ...ranges].map(
+          ({ buffer, offset, size }, binding) => ({
+            binding,
+            resource: { buffer, offset, size },
+          }),
+        ),
       });
       this.#groups.set(key, group);
     }

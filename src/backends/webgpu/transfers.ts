@@ -123,8 +123,7 @@ export class Transfers {
       const ranges = places.map((place, i) => rangeOf(place, maxBindingBytes, kernel.name, kernel.buffers[i].name));
       checkAliases(kernel, ranges);
       places.forEach((place, i) => memory.settle(place, kernel.buffers[i].use));
-      const values = { count: length, source_at: ranges[0].at, to_at: ranges[1].at, source_stride: 0, to_stride: 0 };
-      commands.run(kernel, ranges, values, groupsFor(length, COPY_WORKGROUP), kernel.name);
+      commands.run(kernel, ranges, { count: length }, groupsFor(length, COPY_WORKGROUP), kernel.name);
     }
   }
 }
