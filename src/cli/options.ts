@@ -67,8 +67,11 @@ export const deviceOption = (): Option => new Option("--device <device>", DEVICE
 export const threadsOption = (): Option => wholeOption("--threads <n>", THREADS_HELP, { least: 1, most: 64 });
 
 export const dtypeOption = (): Option =>
-  new Option("--dtype <dtype>", "how weights lie in memory; int8 is smaller and faster, and a little less exact")
-    .choices(["f32", "int8"])
+  new Option(
+    "--dtype <dtype>",
+    "how weights lie in memory; f16 (webgpu only) and int8 are smaller, faster and a little less exact",
+  )
+    .choices(["f32", "f16", "int8"])
     .default("f32");
 
 export const jsonOption = (): Option => new Option("--json", "print the result as JSON, and nothing else, on stdout");

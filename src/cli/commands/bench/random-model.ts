@@ -3,6 +3,7 @@ import type { Backend } from "../../../backends/backend.ts";
 import { createRandom } from "../../../core/random.ts";
 import { sizeOf } from "../../../core/shape.ts";
 import type { WeightDType } from "../../../models/mamba/checkpoint.ts";
+import { PACKED } from "../../../models/mamba/checkpoint.ts";
 import type { MambaConfig } from "../../../models/mamba/config.ts";
 import { MambaModel } from "../../../models/mamba/model.ts";
 import { createPackedWeight } from "../../../ops/linear/pack.ts";
@@ -43,6 +44,7 @@ export function createRandomModel(
       done += sizeOf(parameter.shape);
       onProgress(done / total);
     }
+    if (dtype === "f16") model.activations = "f16";
     return model;
   } catch (error) {
     model.dispose();
@@ -58,7 +60,7 @@ function packedRandom(
   { pool, piece }: { pool: Float32Array; piece: Float32Array },
 ): Tensor {
   const [rows, columns] = shape as readonly [number, number];
-  const packed = createPackedWeight(backend, shape, dtype === "int8" ? "int8" : "panels");
+  const packed = createPackedWeight(backend, shape, ...PACKED[dtype]);
   const bound = columns ** -0.5;
   const rowsPerPiece = Math.max(1, Math.floor(PIECE_ELEMENTS / columns));
   for (let row = 0; row < rows; row += rowsPerPiece) {

@@ -5,6 +5,7 @@ import { add } from "../../../ops/add/index.ts";
 import { causalConv1d } from "../../../ops/causal-conv1d/index.ts";
 import { crossEntropy } from "../../../ops/cross-entropy/index.ts";
 import { embedding } from "../../../ops/embedding/index.ts";
+import { linearCrossEntropy } from "../../../ops/linear-cross-entropy/index.ts";
 import { linear } from "../../../ops/linear/index.ts";
 import { createPackedWeight } from "../../../ops/linear/pack.ts";
 import { rmsNorm } from "../../../ops/rms-norm/index.ts";
@@ -89,6 +90,11 @@ export const OP_SAMPLES: readonly OpSample[] = [
   sampleOp(softplus, { x: activation(WIDTH), bias: vector(WIDTH) }, {}),
   sampleOp(siluGate, { x: activation(WIDTH), z: activation(WIDTH) }, {}),
   sampleOp(crossEntropy, { logits: activation(VOCABULARY), targets: ids(VOCABULARY) }, {}),
+  sampleOp(
+    linearCrossEntropy,
+    { x: activation(WIDTH), weight: { shape: [VOCABULARY, WIDTH] }, targets: ids(VOCABULARY) },
+    {},
+  ),
   sampleOp(linear, LINEAR, {}, "linear, rows"),
   sampleOp(linear, WIDE, {}, "linear, wide"),
   samplePacked("panels"),
