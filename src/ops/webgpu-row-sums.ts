@@ -3,8 +3,8 @@ import type { WebGpuBackend } from "../backends/webgpu/index.ts";
 
 /** Vectors of a row that a thread keeps, where a row is shared by as few threads as possible. */
 const ITEMS = 8;
-/** Threads of a workgroup whose rows belong to one subgroup each. */
-const SUBGROUP_THREADS = 128;
+/** Rows of a workgroup at a time, where a row belongs to one subgroup. */
+const ROWS_AT_ONCE = 4;
 const LEAST_LANES = 32;
 const MOST_LANES = 256;
 
@@ -24,13 +24,8 @@ export type RowSharing = {
 export function rowSharingOf(backend: WebGpuBackend, vectors: number): RowSharing {
   const [least, most] = backend.about.subgroupSize;
   const subgroup = backend.has("subgroups") && least === most ? least : 0;
-  if (subgroup > 0 && subgroup <= SUBGROUP_THREADS && vectors <= ITEMS * subgroup)
-    return {
-      lanes: subgroup,
-      rowsAtOnce: SUBGROUP_THREADS / subgroup,
-      items: Math.ceil(vectors / subgroup),
-      subgroup,
-    };
+  if (subgroup > 0 && subgroup <= MOST_LANES / ROWS_AT_ONCE && vectors <= ITEMS * subgroup)
+    return { lanes: subgroup, rowsAtOnce: ROWS_AT_ONCE, items: Math.ceil(vectors / subgroup), subgroup };
   const wanted = 2 ** Math.ceil(Math.log2(vectors / ITEMS));
   const lanes = Math.min(MOST_LANES, Math.max(LEAST_LANES, wanted));
   return { lanes, rowsAtOnce: 1, items: Math.ceil(vectors / lanes), subgroup: subgroup <= lanes ? subgroup : 0 };

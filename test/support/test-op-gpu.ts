@@ -13,23 +13,25 @@ const HALF_TOLERANCES = { forward: 3e-3, gradient: 5e-3 };
 export interface GpuVariants {
   /** Inputs that are float16 in one of the runs; none: no such run. */
   halves?: readonly string[];
+  /** Whether its kernels use subgroups, so that there is a run without them. */
+  usesSubgroups?: boolean;
   /** Bytes of a binding in the run that cuts tensors into pieces. */
   bindingBytes?: number;
   /** In float32. */
   tolerances?: OpTolerances;
 }
 
-/** Runs each case in float16, with small bindings, and without subgroups; and compares with the reference. */
+/** Runs each case with small bindings, and as asked in float16 and without subgroups; and compares with the reference. */
 export function testOpOnGpu<I extends Tensors, O extends Tensors, Options>(
   op: Op<I, O, Options>,
   cases: readonly OpCase<Options>[],
-  { halves = [], bindingBytes = 2048, tolerances = {} }: GpuVariants = {},
+  { halves = [], usesSubgroups = false, bindingBytes = 2048, tolerances = {} }: GpuVariants = {},
 ): void {
   const { forward = 1e-5, gradient = 1e-4 } = tolerances;
   const variants: [name: string, options: GpuOptions, halves: readonly string[], tolerances: OpTolerances][] = [
     ["in pieces", { maxBindingBytes: bindingBytes }, [], { forward, gradient }],
-    ["without subgroups", { without: ["subgroups"] }, [], { forward, gradient }],
   ];
+  if (usesSubgroups) variants.push(["without subgroups", { without: ["subgroups"] }, [], { forward, gradient }]);
   if (halves.length > 0) variants.push(["in float16", {}, halves, HALF_TOLERANCES]);
   describe.skipIf(!hasGpu)(`${op.definition.name} on a GPU`, () => {
     for (const [variant, options, names, allowed] of variants) {

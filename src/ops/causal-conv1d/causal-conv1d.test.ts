@@ -1,16 +1,17 @@
 // causalConv1d against golden vectors, the reference, central differences, and its laws.
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { reference, wasmBackend } from "../../../test/support/backends.ts";
+import { gpuBackend, hasGpu, reference, wasmBackend } from "../../../test/support/backends.ts";
 import { expectClose } from "../../../test/support/compare.ts";
 import { readGolden } from "../../../test/support/fixtures.ts";
 import type { InputSpec, OpCase } from "../../../test/support/test-op.ts";
+import { testOpOnGpu } from "../../../test/support/test-op-gpu.ts";
 import { testOp } from "../../../test/support/test-op.ts";
 import type { Backend } from "../../backends/backend.ts";
 import { createRandom } from "../../core/random.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tape } from "../../tensor/tape.ts";
-import { tensorFrom } from "../../tensor/tensor.ts";
+import { tensorFrom, zeros } from "../../tensor/tensor.ts";
 import type { ConvOptions } from "./index.ts";
 import { causalConv1d } from "./index.ts";
 
@@ -71,6 +72,23 @@ testOp(causalConv1d, [
     unused: ["y"],
   },
 ]);
+
+testOpOnGpu(
+  causalConv1d,
+  [
+    convCase(sizes(70, 12, 4), {
+      bias: { shape: [12] },
+      initialState: state(sizes(70, 12, 4)),
+      documentStarts: starts(2, 70),
+    }),
+    {
+      ...convCase(sizes(12, 32, 4), {}),
+      name: "views of whole vectors",
+      inputs: { x: { shape: [2, 12, 32], extraColumns: 32 }, weight: { shape: [32, 4] }, bias: { shape: [32] } },
+    },
+  ],
+  { halves: ["x"] },
+);
 
 describe("golden vectors", () => {
   const swap = (data: ArrayLike<number>, batch: number, a: number, b: number): number[] =>
@@ -145,6 +163,31 @@ it("gives the same bits in pieces through the state, written over in place, for 
     ),
     { numRuns: 12 },
   );
+});
+
+it.skipIf(!hasGpu)("gives the same numbers in pieces through the state on a GPU, written over in place", async () => {
+  const backend = await gpuBackend();
+  const random = createRandom(12);
+  const [length, channels, width] = [24, 5, 4];
+  const x = Float32Array.from({ length: length * channels }, () => random.normal());
+  const weight = tensorFrom(
+    backend,
+    Array.from({ length: channels * width }, () => random.normal()),
+    [channels, width],
+  );
+  const whole = causalConv1d({ x: tensorFrom(backend, x, [1, length, channels]), weight }, { silu: true });
+  const state = zeros(backend, [1, width - 1, channels]);
+  const parts: number[] = [];
+  let at = 0;
+  // Shorter than the state, and longer than what one thread walks.
+  for (const piece of [1, 2, 1, 18, 1, 1]) {
+    const part = tensorFrom(backend, x.slice(at * channels, (at + piece) * channels), [1, piece, channels]);
+    const { y } = causalConv1d({ x: part, weight, initialState: state }, { silu: true }, { finalState: state });
+    parts.push(...(await y.readNative()));
+    at += piece;
+  }
+  expect(parts).toEqual(Array.from(await whole.y.readNative()));
+  expect(await state.readNative()).toEqual(await whole.finalState.readNative());
 });
 
 it("says what does not fit", () => {

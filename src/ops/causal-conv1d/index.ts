@@ -7,6 +7,8 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpuGradient from "./webgpu-gradient.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type ConvInputs = {
   readonly x: Tensor;
@@ -57,9 +59,9 @@ export const causalConv1d: Op<ConvInputs, ConvOutputs, ConvOptions> = defineOp<C
         throw new ShapeError(`causalConv1d: ${name} must be ${formatShape(shape)}, got ${formatShape(tensor.shape)}.`);
     return { y: { shape: x.shape, dtype: x.dtype }, finalState: { shape: [batch, width - 1, channels] } };
   },
-  kernels: { reference: reference.forward, wasm: wasm.forward },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {
     of: ["x", "weight", "bias", "initialState"],
-    kernels: { reference: reference.backward, wasm: wasm.backward },
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpuGradient.backward },
   },
 });

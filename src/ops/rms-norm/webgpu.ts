@@ -159,12 +159,12 @@ const normBackward: KernelFamily<BackwardSpec> = defineKernel<BackwardSpec>(
     },
     params: ["rows", "columns", "rowsPerBlock"],
     body: /* wgsl */ `${floatsOf(width)}${rowSumOf(sharing)}
-var<private> sums: array<Floats, ITEMS>;
-${sharing.rowsAtOnce > 1 ? COMBINE_ROWS : COMBINE_NOTHING}
+var<workgroup> shared_sums: array<Floats, ITEMS * ROWS * LANES>;
 
 @compute @workgroup_size(LANES * ROWS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let lane = thread % LANES;
+  var sums: array<Floats, ITEMS>;
   var weights: array<Floats, ITEMS>;
   for (var item = 0u; item < ITEMS; item++) {
     let column = item * LANES + lane;
@@ -198,31 +198,25 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       }
     }
   }
-  combine_rows(thread);
-  if (thread >= LANES) { return; }
-  for (var item = 0u; item < ITEMS; item++) {
-    let column = item * LANES + lane;
-    ${sums ? `if (column < params.columns) { ${vectorAt("partials", "group.x")} = sums[item]; }` : ""}
-  }
+  ${sums ? (sharing.rowsAtOnce > 1 ? writeSumsOfRows() : writeSums()) : ""}
 }`,
   }),
 );
 
-const COMBINE_NOTHING = /* wgsl */ `
-fn combine_rows(thread: u32) {}`;
+/** partials[block]: the sums of the only row that the workgroup has at a time. */
+const writeSums = (): string => /* wgsl */ `
+  for (var item = 0u; item < ITEMS; item++) {
+    let column = item * LANES + lane;
+    if (column < params.columns) { ${vectorAt("partials", "group.x")} = sums[item]; }
+  }`;
 
-/** The threads of the first row get the sums of all rows of the workgroup, added in their order. */
-const COMBINE_ROWS = /* wgsl */ `
-var<workgroup> others: array<Floats, LANES * ITEMS>;
-fn combine_rows(thread: u32) {
-  for (var turn = 1u; turn < ROWS; turn++) {
-    for (var item = 0u; item < ITEMS; item++) {
-      if (thread / LANES == turn) { others[item * LANES + thread % LANES] = sums[item]; }
-    }
-    workgroupBarrier();
-    for (var item = 0u; item < ITEMS; item++) {
-      if (thread < LANES) { sums[item] += others[item * LANES + thread]; }
-    }
-    workgroupBarrier();
-  }
-}`;
+/** partials[block]: the sums of all rows that the workgroup has at a time, added in their order. */
+const writeSumsOfRows = (): string => /* wgsl */ `
+  for (var item = 0u; item < ITEMS; item++) { shared_sums[item * ROWS * LANES + thread] = sums[item]; }
+  workgroupBarrier();
+  for (var column = thread; column < min(ITEMS * LANES, params.columns); column += ROWS * LANES) {
+    let first = (column / LANES) * ROWS * LANES + lane;
+    var sum = shared_sums[first];
+    for (var other = 1u; other < ROWS; other++) { sum += shared_sums[first + other * LANES]; }
+    ${vectorAt("partials", "group.x")} = sum;
+  }`;
