@@ -1,4 +1,6 @@
 // Cases of training: steps of a whole run by wall time, one step by GPU time, and where that goes.
+import type { Backend } from "../../src/backends/backend.ts";
+import { ReferenceBackend } from "../../src/backends/reference/index.ts";
 import type { WebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import type { Random } from "../../src/core/random.ts";
 import { createRandom } from "../../src/core/random.ts";
@@ -46,11 +48,37 @@ const SETTINGS: readonly Setting[] = [
   { name: "train bytes 1.5M f32 B16 L512", model: BYTES, batch: 16, length: 512, precision: "f32" },
 ];
 
-export const TRAIN_CASES: readonly GpuCase[] = SETTINGS.map((setting) => ({
-  name: setting.name,
-  tags: ["train"],
-  run: (backend) => measure(backend, setting),
-}));
+export const TRAIN_CASES: readonly GpuCase[] = [
+  { name: "train check", tags: ["train", "self-test"], run: checkTraining },
+  ...SETTINGS.map((setting) => ({
+    name: setting.name,
+    tags: ["train"],
+    run: (backend: WebGpuBackend) => measure(backend, setting),
+  })),
+];
+
+/** Sizes that matrix units take. */
+const SMALL = { model: { dModel: 64, nLayer: 2, vocabSize: 128 }, batch: 2, length: 64 };
+
+/** Losses of a small model's first steps against those of the reference: the largest difference, of either precision. */
+async function checkTraining(backend: WebGpuBackend): Promise<Numbers> {
+  const losses = async (on: Backend, precision: Precision): Promise<number[]> => {
+    const setting: Setting = { name: "", ...SMALL, precision };
+    const model = new MambaModel(mambaConfig(setting.model));
+    initializeMamba(model, on, createRandom(3));
+    const told: number[] = [];
+    const data = randomBatches(setting);
+    const how = { steps: 10, learningRate: 1e-3, schedule: "constant", precision } as const;
+    await train({ model, data, ...how, onProgress: ({ loss }) => told.push(loss) });
+    model.dispose();
+    return told;
+  };
+  const expected = await losses(new ReferenceBackend(), "f32");
+  const worst = (actual: readonly number[]): number =>
+    Math.max(...actual.map((loss, i) => Math.abs(loss - expected[i])));
+  const mixed = backend.has("shader-f16") ? worst(await losses(backend, "mixed")) : "no shader-f16";
+  return { "first loss": expected[0], "last loss": expected[9], f32: worst(await losses(backend, "f32")), mixed };
+}
 
 async function measure(backend: WebGpuBackend, setting: Setting): Promise<readonly Numbers[]> {
   const begin = performance.now();
