@@ -39,11 +39,7 @@ export function backward(
 
 /** to += from; a copy where `to` has no content yet. */
 export function addTo(backend: WebGpuBackend, from: Tensor, to: Tensor): void {
-  copyTo(backend, from, to, gradientUse(backend, to));
-}
-
-/** to = from, each with its own rows and dtype; or to += from, as `use` says. */
-export function copyTo(backend: WebGpuBackend, from: Tensor, to: Tensor, use: BufferUse = `write ${to.dtype}`): void {
+  const use = gradientUse(backend, to);
   splitRows(backend, { source: from, to }, (parts) => {
     const width = vectorWidthOf(parts.source, parts.to);
     const kernel = addInPlace({ source: from.dtype, to: use, width });

@@ -19,19 +19,17 @@ import {
 } from "../webgpu-elements.ts";
 import type { ConvInputs, ConvOptions, ConvOutputs } from "./index.ts";
 import { forwardPiece } from "./webgpu.ts";
-import type { Piece } from "./webgpu-pieces.ts";
-import { cut, cutInputs, entriesOf, piecesOf, presentOf, stepsAtOnce, stepsOfThread } from "./webgpu-pieces.ts";
+import type { ConvPlan, Piece } from "./webgpu-pieces.ts";
+import { cut, cutInputs, entriesOf, piecesOf, planOf, presentOf } from "./webgpu-pieces.ts";
 import type { WindowSpec } from "./webgpu-window.ts";
 import { windowBuffers, windowText } from "./webgpu-window.ts";
 
 /** Vectors of channels of a workgroup, and stretches of time, whose sums it adds up. */
 const SPAN = 32;
 const LANES = 4;
-/** Steps whose inputs are read at once. */
-const AT_ONCE = 4;
 
 /** Gradients that come in, and those to add to. */
-interface Gradients {
+export interface Gradients {
   readonly gradY: Tensor | undefined;
   readonly gradFinal: Tensor | undefined;
   readonly gradX: Tensor | undefined;
@@ -103,18 +101,20 @@ function stateShape(x: Tensor, weight: Tensor): readonly number[] {
   return [x.shape[0], weight.columns - 1, x.columns];
 }
 
-function backwardPiece(
+/** Runs the kernel over tensors that bindings hold. */
+export function backwardPiece(
   backend: WebGpuBackend,
   { x, weight, bias, initialState, documentStarts }: ConvInputs,
   { silu = false }: ConvOptions,
   gradients: Gradients,
+  wanted: Partial<ConvPlan> = {},
 ): void {
   const { gradY, gradFinal, gradX, gradInitial, gradWeight, gradBias } = gradients;
   const [batch, length, channels] = x.shape;
   const taps = weight.columns;
   const width = vectorWidthOf(x, bias, initialState, gradY, gradFinal, gradX, gradInitial);
   const columns = channels / width;
-  const steps = stepsOfThread(batch * length * columns, length);
+  const { steps, atOnce } = { ...planOf(backend, batch * columns, length, true), ...wanted };
   const chunks = Math.ceil(length / steps);
   const rows = batch * chunks;
   const blocks = Math.ceil(rows / LANES);
@@ -126,7 +126,7 @@ function backwardPiece(
     bias: bias !== undefined,
     initial: initialState ? "state" : "zeros",
     starts: documentStarts !== undefined,
-    atOnce: stepsAtOnce(backend, AT_ONCE),
+    atOnce,
     gradY: gradY?.dtype,
     gradFinal: gradFinal !== undefined,
     gradX: gradientUse(backend, gradX),
@@ -167,7 +167,7 @@ const convBackward = defineKernel<BackwardSpec>(
       bias: true,
       initial: "state",
       starts: true,
-      atOnce: AT_ONCE,
+      atOnce: 4,
       gradY: "f32",
       gradFinal: true,
       gradX: "add f32",
@@ -182,7 +182,7 @@ const convBackward = defineKernel<BackwardSpec>(
       bias: false,
       initial: "zeros",
       starts: false,
-      atOnce: AT_ONCE,
+      atOnce: 4,
       gradY: "f16",
       gradFinal: false,
       gradX: undefined,
@@ -197,7 +197,7 @@ const convBackward = defineKernel<BackwardSpec>(
       bias: true,
       initial: "zeros",
       starts: false,
-      atOnce: AT_ONCE,
+      atOnce: 4,
       gradY: undefined,
       gradFinal: true,
       gradX: "write f32",

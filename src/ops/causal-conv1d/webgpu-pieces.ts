@@ -6,7 +6,9 @@ import type { ConvInputs } from "./index.ts";
 /** Threads for which time is cut into stretches, about; and steps of a stretch at the most and at the least. */
 const THREADS = 1 << 18;
 const MOST_STEPS = 64;
-export const LEAST_STEPS = 8;
+const LEAST_STEPS = 8;
+const FORWARD_AT_ONCE = 8;
+const BACKWARD_AT_ONCE = 4;
 
 /** A piece of x that a binding holds: whole sequences, or a part of one. */
 export interface Piece {
@@ -55,15 +57,24 @@ export function cutInputs(inputs: ConvInputs, piece: Piece, state: Tensor | unde
   };
 }
 
-/** Steps of a thread: many, so that little is read twice; few, where there are few threads. It follows from the shape alone. */
-export function stepsOfThread(vectors: number, length: number): number {
-  const wanted = Math.ceil(vectors / THREADS / LEAST_STEPS) * LEAST_STEPS;
-  return Math.min(length, MOST_STEPS, Math.max(LEAST_STEPS, wanted));
+/** How time is divided. */
+export interface ConvPlan {
+  /** Steps of a thread. */
+  readonly steps: number;
+  /** Steps whose inputs are read before the first of them is used. */
+  readonly atOnce: number;
 }
 
-/** Steps that are unrolled: few on a software adapter, whose compiler takes seconds for each. */
-export function stepsAtOnce(backend: WebGpuBackend, wanted: number): number {
-  return backend.about.isSoftware ? 2 : wanted;
+/**
+ * Many steps a thread, so that little is read twice; few, where there are few threads. They follow from the shape alone. A
+ * software adapter unrolls less, for its compiler takes seconds for each step.
+ */
+export function planOf(backend: WebGpuBackend, vectors: number, length: number, isBackward = false): ConvPlan {
+  const wanted = Math.ceil((vectors * length) / THREADS / LEAST_STEPS) * LEAST_STEPS;
+  return {
+    steps: Math.min(length, MOST_STEPS, Math.max(LEAST_STEPS, wanted)),
+    atOnce: backend.about.isSoftware ? 2 : isBackward ? BACKWARD_AT_ONCE : FORWARD_AT_ONCE,
+  };
 }
 
 /** Those tensors that are there. */

@@ -5,20 +5,11 @@ import type { BufferUse } from "../../backends/webgpu/kernel.ts";
 import type { ForwardCall } from "../../tensor/define-op.ts";
 import { scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { emptyTensor } from "../../tensor/tensor.ts";
-import { copyTo } from "../add/webgpu.ts";
+import { copyInto, emptyTensor } from "../../tensor/tensor.ts";
 import { elementsHeader, rowsPerBinding, storeTo, vectorUse, vectorWidthOf, WORKGROUP } from "../webgpu-elements.ts";
 import type { ConvInputs, ConvOptions, ConvOutputs } from "./index.ts";
-import {
-  cut,
-  cutInputs,
-  entriesOf,
-  LEAST_STEPS,
-  piecesOf,
-  presentOf,
-  stepsAtOnce,
-  stepsOfThread,
-} from "./webgpu-pieces.ts";
+import type { ConvPlan } from "./webgpu-pieces.ts";
+import { cut, cutInputs, entriesOf, piecesOf, planOf, presentOf } from "./webgpu-pieces.ts";
 import type { WindowSpec } from "./webgpu-window.ts";
 import { windowBuffers, windowText } from "./webgpu-window.ts";
 
@@ -48,32 +39,33 @@ export function forwardPiece(
   backend: WebGpuBackend,
   inputs: ConvInputs,
   outputs: { y: Tensor | undefined; finalState: Tensor },
-  { silu = false }: ConvOptions,
+  options: ConvOptions,
+  wanted: Partial<ConvPlan> = {},
 ): void {
   const { x, weight, bias, initialState, documentStarts } = inputs;
   const { y, finalState } = outputs;
   const [batch, length] = x.shape;
   const width = vectorWidthOf(x, y, bias, initialState, finalState);
   const columns = x.columns / width;
-  const steps = stepsOfThread(batch * length * columns, length);
+  const { steps, atOnce } = { ...planOf(backend, batch * columns, length), ...wanted };
   const chunks = Math.ceil(length / steps);
   const isShared = initialState?.storage === finalState.storage;
   if (isShared && !(chunks === 1 && isSamePlace(initialState, finalState)))
     return scope(() => {
       const own = emptyStateLike(x, finalState);
-      forwardPiece(backend, inputs, { y, finalState: own }, { silu });
-      copyTo(backend, own, finalState);
+      forwardPiece(backend, inputs, { y, finalState: own }, options, wanted);
+      copyInto(own, finalState);
     });
   const kernel = convForward({
     x: x.dtype,
     y: y?.dtype,
     width,
     taps: weight.columns,
-    silu,
+    silu: options.silu ?? false,
     bias: bias !== undefined,
     initial: isShared ? "inPlace" : initialState ? "state" : "zeros",
     starts: documentStarts !== undefined,
-    atOnce: Math.min(stepsAtOnce(backend, LEAST_STEPS), 2 ** Math.ceil(Math.log2(length))),
+    atOnce: Math.min(atOnce, 2 ** Math.ceil(Math.log2(length))),
   });
   const optional = { bias, documentStarts, y, initialState: isShared ? undefined : initialState };
   const rows = batch * chunks;

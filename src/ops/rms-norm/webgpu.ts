@@ -29,6 +29,7 @@ const LEAST_ROWS = 8;
 export function forward(
   { inputs: { x, weight }, outputs: { y }, saved, options }: ForwardCall<RmsNormInputs, RmsNormOutputs, RmsNormOptions>,
   backend: WebGpuBackend,
+  wanted?: RowSharing,
 ): void {
   const { eps = 1e-5 } = options;
   const inverse = saved && columnOf(saved.inverse);
@@ -36,7 +37,7 @@ export function forward(
     const width = vectorWidthOf(parts.x, parts.y, weight);
     const { rows } = parts.x;
     const columns = x.columns / width;
-    const sharing = rowSharingOf(backend, columns);
+    const sharing = wanted ?? rowSharingOf(backend, columns);
     const kernel = normForward({ x: x.dtype, y: y.dtype, saves: inverse !== undefined, width, ...sharing });
     const buffers = { x: parts.x, weight, y: parts.y, ...(parts.inverse && { inverse: parts.inverse }) };
     backend.dispatch(kernel, buffers, { rows, columns, eps }, groupsFor(rows, sharing.rowsAtOnce));
@@ -46,6 +47,7 @@ export function forward(
 export function backward(
   { inputs, saved, gradOutputs, gradInputs }: BackwardCall<RmsNormInputs, RmsNormOutputs, RmsNormOptions>,
   backend: WebGpuBackend,
+  wanted?: RowSharing,
 ): void {
   const { x, weight } = inputs;
   const { x: gradX, weight: gradWeight } = gradInputs;
@@ -55,7 +57,7 @@ export function backward(
     const width = vectorWidthOf(parts.x, parts.gradY, parts.gradX, weight);
     const { rows } = parts.x;
     const columns = x.columns / width;
-    const sharing = rowSharingOf(backend, columns);
+    const sharing = wanted ?? rowSharingOf(backend, columns);
     const { rowsAtOnce } = sharing;
     const rowsPerBlock = Math.ceil(Math.max(LEAST_ROWS, rows / BLOCKS) / rowsAtOnce) * rowsAtOnce;
     const blocks = Math.ceil(rows / rowsPerBlock);
