@@ -1,5 +1,6 @@
 // linearCrossEntropy: the head of a language model and its loss in one op, which never holds all logits.
 // Source: the idea of Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models", by rows.
+import type { WebGpuBackend } from "../../backends/webgpu/index.ts";
 import { ConfigError, DTypeError, ShapeError } from "../../core/errors.ts";
 import { formatShape, isSameShape } from "../../core/shape.ts";
 import { defineOp } from "../../tensor/define-op.ts";
@@ -12,7 +13,8 @@ import * as wasm from "../cross-entropy/wasm.ts";
 import * as webgpu from "../cross-entropy/webgpu.ts";
 import { checkIds } from "../embedding/check-ids.ts";
 import type { Losses } from "./by-chunks.ts";
-import { backwardByChunks, fitsOneChunk, forwardByChunks } from "./by-chunks.ts";
+import { backwardByChunks, forwardByChunks, keptByChunks } from "./by-chunks.ts";
+import { addScaled } from "./webgpu.ts";
 
 export type LinearCrossEntropyInputs = { readonly x: Tensor; readonly weight: Tensor; readonly targets: Tensor };
 export type LinearCrossEntropyOutputs = { readonly loss: Tensor; readonly losses: Tensor };
@@ -53,22 +55,26 @@ export const linearCrossEntropy: Op<LinearCrossEntropyInputs, LinearCrossEntropy
     saves: ({ x, weight }) => ({
       logSumExp: { shape: [x.rows] },
       inverseCount: { shape: [] },
-      ...(fitsOneChunk(x, weight) ? { logits: { shape: [x.rows, weight.rows] } } : {}),
+      ...keptByChunks(x, weight),
     }),
     kernels: {
       reference: (call) => forwardByChunks(call, reference),
       wasm: (call, backend) => forwardByChunks(call, onDevice(wasm, backend)),
-      webgpu: (call, backend) => forwardByChunks(call, onDevice(webgpu, backend)),
+      webgpu: (call, backend) => forwardByChunks(call, onGpu(backend)),
     },
     gradient: {
       of: ["x", "weight"],
       kernels: {
         reference: (call) => backwardByChunks(call, reference),
         wasm: (call, backend) => backwardByChunks(call, onDevice(wasm, backend)),
-        webgpu: (call, backend) => backwardByChunks(call, onDevice(webgpu, backend)),
+        webgpu: (call, backend) => backwardByChunks(call, onGpu(backend)),
       },
     },
   });
+
+function onGpu(backend: WebGpuBackend): Losses {
+  return { ...onDevice(webgpu, backend), addScaled: (...args) => addScaled(...args, backend) };
+}
 
 /** The kernels of crossEntropy on one device. */
 function onDevice<B>(kernels: LossesOn<B>, backend: B): Losses {
@@ -80,4 +86,6 @@ function onDevice<B>(kernels: LossesOn<B>, backend: B): Losses {
 }
 
 /** {@link Losses} whose functions take the backend last. */
-type LossesOn<B> = { readonly [K in keyof Losses]: (...args: [...Parameters<Losses[K]>, backend: B]) => void };
+type LossesOn<B> = {
+  readonly [K in "storeLosses" | "storeMean" | "backward"]: (...args: [...Parameters<Losses[K]>, backend: B]) => void;
+};
