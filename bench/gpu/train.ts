@@ -152,7 +152,7 @@ async function timeStep(
 function randomBatches({ model, batch, length }: Setting): BatchSource {
   const random = createRandom(1);
   const size = batch * length;
-  const text = Int32Array.from({ length: size + 1 }, () => random.integer(model.vocabSize!));
+  const text = Int32Array.from({ length: size + 1 }, () => random.integer(model.vocabSize));
   const next = (): Batch => ({
     tokens: text.slice(0, size),
     targets: text.slice(1),
