@@ -1,5 +1,6 @@
 // A measurement on a GPU: what a case is, and how it takes time. Every file of cases exports a list; main.ts runs them.
 import type { WebGpuBackend } from "../../src/backends/webgpu/index.ts";
+import { raiseClocks } from "./clocks.ts";
 
 /** Numbers of a case, by name and unit, such as `{ ms: 0.28, "GB/s": 1400 }`; texts say what was left out. */
 export type Numbers = { readonly [name: string]: number | string };
@@ -15,7 +16,7 @@ export interface GpuCase {
 export interface TimingOptions {
   /** Times that body is measured; the median counts. Default 10. */
   readonly runs?: number;
-  /** Times that it runs before. Default 3. */
+  /** Times that it runs before, at the least. Default 3. */
   readonly warmUps?: number;
 }
 
@@ -40,7 +41,7 @@ export async function timeOnGpu(
   { runs = 10, warmUps = 3 }: TimingOptions = {},
 ): Promise<GpuTime> {
   for (let i = 0; i < warmUps; i++) body();
-  await backend.finish();
+  await raiseClocks(backend);
   const measure = async (work: () => void): Promise<number> =>
     backend.has("timestamp-query") ? (await backend.profile(work)).totalMs : timeOnWall(backend, work);
   const repeats = Math.max(1, Math.min(MOST_REPEATS, Math.ceil(LEAST_MS / (await measure(body)))));
@@ -65,8 +66,7 @@ export async function timeOnWall(backend: WebGpuBackend, body: () => void | Prom
 
 /** GPU time by kernel, summed over the dispatches of one run, largest first: where the time goes. */
 export async function timeByKernel(backend: WebGpuBackend, body: () => void): Promise<Record<string, string>> {
-  body();
-  await backend.finish();
+  await timeOnGpu(backend, body, { runs: 1 });
   const { passes } = await backend.profile(body, { isFine: true });
   const sums = new Map<string, { ms: number; count: number }>();
   for (const { label, ms } of passes) {

@@ -1,7 +1,15 @@
 // All cases, in the order in which they run.
 import type { GpuCase } from "./case.ts";
+import { DECODE_CASES } from "./decode.ts";
 import { LINEAR_CASES } from "./linear.ts";
 import { SCAN_CASES } from "./scan.ts";
 import { SELF_TEST_CASES } from "./self-test.ts";
+import { TRAIN_CASES } from "./train.ts";
 
-export const CASES: readonly GpuCase[] = [...SELF_TEST_CASES, ...SCAN_CASES, ...LINEAR_CASES];
+export const CASES: readonly GpuCase[] = [
+  ...SELF_TEST_CASES,
+  ...SCAN_CASES,
+  ...LINEAR_CASES,
+  ...DECODE_CASES,
+  ...TRAIN_CASES,
+];
