@@ -34,7 +34,6 @@ const PLAIN_TILES: readonly PlainTile[] = [
   { tileRows: 64, tileColumns: 64, tileSteps: 16, threadRows: 4, threadColumns: 4 },
   { tileRows: 32, tileColumns: 32, tileSteps: 16, threadRows: 4, threadColumns: 4 },
 ];
-
 /** Whether matrix units can take a product: both operands float16 in effect, and enough of it. */
 export function suitsMatrices(backend: WebGpuBackend, product: Product): boolean {
   const { rows, columns, steps } = sizesOf(product);

@@ -15,7 +15,7 @@ export interface EpilogueSpec {
 
 export function epilogueBuffers({ y, yWide, adds, bias, scales }: EpilogueSpec): Record<string, BufferUse> {
   return {
-    ...(scales ? { scales: "read f32" } : {}),
+    ...(scales ? { scales: "read u32" } : {}),
     ...(bias ? { bias: "read f32" } : {}),
     y: `${adds ? "add" : "write"} ${yWide ? `vec4<${y}>` : y}`,
   };
@@ -32,7 +32,7 @@ export function epilogue(spec: EpilogueSpec): string {
 function finish({ scales, bias }: EpilogueSpec): string {
   const steps = [
     // Scales lie in an int8 tensor, whose elements are bytes.
-    scales ? "  result *= scales[params.scales_at / 4u + column];" : "",
+    scales ? "  result *= bitcast<f32>(scales[params.scales_at / 4u + column]);" : "",
     bias ? "  result += bias[params.bias_at + column];" : "",
   ];
   return /* wgsl */ `

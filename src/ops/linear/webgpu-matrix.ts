@@ -115,7 +115,8 @@ fn ${name}_element(outer: u32, step: u32) -> f16 {
 
 fn read_${name}(outer: u32, step: u32) -> vec4u {
   var halves: array<f16, 8>;
-  for (var i = 0u; i < 8u; i++) { halves[i] = ${name}_element(${outerOf}, ${stepOf}); }
+  // A bound that compilers do not know: unrolled, this takes software adapters long to compile.
+  for (var i = 0u; i < min(params.steps + 8u, 8u); i++) { halves[i] = ${name}_element(${outerOf}, ${stepOf}); }
   return pack_halves(vec4h(halves[0], halves[1], halves[2], halves[3]), vec4h(halves[4], halves[5], halves[6], halves[7]));
 }`;
 }
@@ -146,20 +147,23 @@ function chunksOf(name: "a" | "b", along: Along, outerSize: number, { tileSteps 
 type Chunks = ReturnType<typeof chunksOf>;
 
 /** WGSL: brings the chunks of both operands at `from` into registers, unless all of the steps are done. */
-function fetch(chunksA: Chunks, chunksB: Chunks, from: string): string {
-  const one = (name: string, { count, outer, step }: Chunks, guarded: boolean): string =>
+function fetch(spec: MatrixSpec, chunksA: Chunks, chunksB: Chunks, from: string): string {
+  const one = (name: "a" | "b", { count, outer, step }: Chunks, guarded: boolean): string =>
     repeat(count, (i) => {
       const read = `read_${name}(${outer(i)}, ${from} + ${step(i)})`;
       const value = guarded ? `select(vec4u(), ${read}, ${from} + ${step(i)} < end)` : read;
       return `      ${name}_${i} = ${value};`;
     });
+  // Operands that are read by elements look after the end themselves.
+  const guards = spec.aWide || spec.bWide;
+  if (!guards) return `    if (${from} < end) {\n${one("a", chunksA, false)}\n${one("b", chunksB, false)}\n    }`;
   return /* wgsl */ `
     if (${from} + TILE_STEPS <= end) {
 ${one("a", chunksA, false)}
 ${one("b", chunksB, false)}
     } else if (${from} < end) {
-${one("a", chunksA, true)}
-${one("b", chunksB, true)}
+${one("a", chunksA, spec.aWide)}
+${one("b", chunksB, spec.bWide)}
     }`;
 }
 
@@ -210,12 +214,12 @@ function loop(spec: MatrixSpec, ops: MatrixOps, layout: Layout, chunksA: Chunks,
   const isDouble = spec.stages === 2;
   const next = "begun + TILE_STEPS";
   return /* wgsl */ `
-${fetch(chunksA, chunksB, "begin")}
+${fetch(spec, chunksA, chunksB, "begin")}
 ${put(chunksA, chunksB, layout, "0u")}
   workgroupBarrier();
   ${isDouble ? "var stage = 0u;" : ""}
   for (var begun = begin; begun < end; begun += TILE_STEPS) {
-${fetch(chunksA, chunksB, `(${next})`)}
+${fetch(spec, chunksA, chunksB, `(${next})`)}
 ${multiplyStage(spec, ops, layout, isDouble ? "stage" : "0u")}
     ${isDouble ? `stage = ${layout.unitsStage}u - stage;` : "workgroupBarrier();"}
 ${put(chunksA, chunksB, layout, isDouble ? "stage" : "0u")}

@@ -95,7 +95,7 @@ const gatherInt8: KernelFamily<{ y: string; ids: boolean }> = defineKernel(
     { y: "f16", ids: false },
   ],
   ({ y, ids }) => ({
-    buffers: { ...(ids ? { ids: "read i32" as const } : {}), weight: "read u32", scales: "read f32", y: `write ${y}` },
+    buffers: { ...(ids ? { ids: "read i32" as const } : {}), weight: "read u32", scales: "read u32", y: `write ${y}` },
     params: ["rows", "columns", "first", "weight_rows", "ids_columns"],
     body: elementsHeader(
       1,
@@ -109,7 +109,7 @@ const gatherInt8: KernelFamily<{ y: string; ids: boolean }> = defineKernel(
   }
   let word = weight[(params.weight_at + id * params.weight_stride + column) / 4u];
   let value = f32(unpack4xI8(word)[column % 4u]);
-  y[at] = ${y}(value * scales[params.scales_at / 4u + id]);`,
+  y[at] = ${y}(value * bitcast<f32>(scales[params.scales_at / 4u + id]));`,
     ),
   }),
 );

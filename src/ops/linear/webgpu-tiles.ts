@@ -40,7 +40,7 @@ export function plainThreads({ tileRows, tileColumns, threadRows, threadColumns 
 const repeat = (count: number, text: (i: number) => string): string =>
   Array.from({ length: count }, (_, i) => text(i)).join("\n");
 
-function bufferUse(type: OperandType, wide: boolean): BufferUse {
+export function bufferUse(type: OperandType, wide: boolean): BufferUse {
   if (type === "int8") return "read u32";
   return `read ${wide ? `vec4<${type}>` : type}`;
 }
@@ -49,7 +49,7 @@ function bufferUse(type: OperandType, wide: boolean): BufferUse {
  * WGSL: `read_a(outer, step)`: 4 elements of operand a, from (outer, step) on along its contiguous axis; zeros where the
  * axes end.
  */
-function reader(name: "a" | "b", type: OperandType, along: Along, wide: boolean): string {
+export function reader(name: "a" | "b", type: OperandType, along: Along, wide: boolean): string {
   const outerCount = name === "a" ? "params.rows" : "params.columns";
   const place = along === "steps" ? `outer * params.${name}_stride + step` : `step * params.${name}_stride + outer`;
   if (wide)
@@ -59,8 +59,7 @@ fn read_${name}(outer: u32, step: u32, end: u32) -> vec4f {
   let word = ${name}[(params.${name}_at + ${place}) / 4u];
   return vec4f(${type === "int8" ? "unpack4xI8(word)" : "word"});
 }`;
-  const [stepOf, outerOf] =
-    along === "steps" ? [(i: number) => `step + ${i}u`, () => "outer"] : [() => "step", (i: number) => `outer + ${i}u`];
+  const element = along === "steps" ? "outer, step + i" : "outer + i, step";
   return /* wgsl */ `
 fn ${name}_element(outer: u32, step: u32, end: u32) -> f32 {
   if (outer >= ${outerCount} || step >= end) { return 0.0; }
@@ -68,14 +67,17 @@ fn ${name}_element(outer: u32, step: u32, end: u32) -> f32 {
 }
 
 fn read_${name}(outer: u32, step: u32, end: u32) -> vec4f {
-  return vec4f(
-${[0, 1, 2, 3].map((i) => `    ${name}_element(${outerOf(i)}, ${stepOf(i)}, end)`).join(",\n")}
-  );
+  var values = vec4f();
+  // A bound that compilers do not know: unrolled, this takes software adapters long to compile.
+  for (var i = 0u; i < min(params.steps + 4u, 4u); i++) { values[i] = ${name}_element(${element}, end); }
+  return values;
 }`;
 }
 
 /** WGSL: brings an operand's tile from step `begun` on into workgroup memory, as [step][outer / 4] vectors. */
-function bring(name: "a" | "b", along: Along, outerSize: number, { tileSteps }: PlainTile, threads: number): string {
+function bring(name: "a" | "b", along: Along, outerSize: number, tile: PlainTile): string {
+  const { tileSteps } = tile;
+  const threads = plainThreads(tile);
   const across = outerSize / WIDTH;
   const blocks = (across * tileSteps) / WIDTH;
   const origin = name === "a" ? "origin.row" : "origin.column";
@@ -88,17 +90,15 @@ function bring(name: "a" | "b", along: Along, outerSize: number, { tileSteps }: 
     along === "steps"
       ? `read_${name}(${origin} + outer + ${i}u, begun + step, end)`
       : `read_${name}(${origin} + outer, begun + step + ${i}u, end)`;
-  const turned = along === "steps" ? "transpose(lines)" : "lines";
   return /* wgsl */ `
     for (var block = thread; block < ${blocks}u; block += ${threads}u) {
       let step = (${blockStep}) * 4u;
       let outer = (${blockOuter}) * 4u;
-      let lines = mat4x4f(
-        ${[0, 1, 2, 3].map(read).join(",\n        ")},
-      );
-      let turned = ${turned};
+      var lines: mat4x4f;
+${repeat(WIDTH, (i) => `      lines[${i}] = ${read(i)};`)}
+      ${along === "steps" ? "lines = transpose(lines);" : ""}
       let at = step * ${across}u + outer / 4u;
-${repeat(WIDTH, (i) => `      tile_${name}[at + ${i * across}u] = turned[${i}];`)}
+${repeat(WIDTH, (i) => `      tile_${name}[at + ${i * across}u] = lines[${i}];`)}
     }`;
 }
 
@@ -152,8 +152,8 @@ fn main(
   let thread_column = thread % ${columnThreads}u;
 ${repeat(threadRows, (r) => repeat(across, (j) => `  var sum_${r}_${j} = vec4f();`))}
   for (var begun = begin; begun < end; begun += TILE_STEPS) {
-${bring("a", spec.aAlong, tileRows, spec, threads)}
-${bring("b", spec.bAlong, tileColumns, spec, threads)}
+${bring("a", spec.aAlong, tileRows, spec)}
+${bring("b", spec.bAlong, tileColumns, spec)}
     workgroupBarrier();
     for (var step = 0u; step < TILE_STEPS; step++) {
 ${multiplyStep(spec)}
@@ -170,7 +170,13 @@ ${repeat(across, (j) => `    store(row, origin.column + (thread_column + ${j * c
 }`;
 }
 
-const SAMPLE_TILE = { tileRows: 32, tileColumns: 64, tileSteps: 16, threadRows: 4, threadColumns: 8 } as const;
+const SAMPLE_TILE = {
+  tileRows: 32,
+  tileColumns: 64,
+  tileSteps: 16,
+  threadRows: 4,
+  threadColumns: 8,
+} as const;
 
 /** y (+)= a b, as {@link Product} says; group.z takes `span` of the steps, and its own rows of y. */
 export const multiplyByTiles: KernelFamily<PlainSpec> = defineKernel<PlainSpec>(

@@ -8,6 +8,7 @@ import { WORKGROUP } from "../webgpu-elements.ts";
 import type { LinearInputs, LinearOptions, LinearOutputs } from "./index.ts";
 import { checkHasGradient } from "./pack.ts";
 import { MOST_VECTOR_ROWS, chooseMatrixTile, choosePlainTile, suitsMatrices } from "./webgpu-choice.ts";
+import { DIRECT_TILE, multiplyDirect } from "./webgpu-direct.ts";
 import type { EpilogueSpec } from "./webgpu-epilogue.ts";
 import type { MatrixTile } from "./webgpu-matrix.ts";
 import { multiplyByMatrices } from "./webgpu-matrix.ts";
@@ -123,6 +124,7 @@ function multiplyBound(backend: WebGpuBackend, product: Product): void {
     const { tile, splits } = chooseMatrixTile(backend, product);
     return multiplyAsMatrices(backend, { ...product, b: asHalves(backend, b) }, tile, splits);
   }
+  if (backend.about.isSoftware) return multiplyDirectly(backend, product, 1);
   const { tile, splits } = choosePlainTile(product);
   multiplyAsTiles(backend, product, tile, splits);
 }
@@ -162,6 +164,22 @@ export function multiplyAsTiles(backend: WebGpuBackend, product: Product, tile: 
   splitSteps(backend, product, tile, splits, (end) =>
     multiplyByTiles({
       ...pick(tile, ["tileRows", "tileColumns", "tileSteps", "threadRows", "threadColumns"]),
+      ...end,
+      a: a.type as "f32" | "f16",
+      aAlong: a.along,
+      aWide: isWide(a, 4),
+      b: b.type,
+      bAlong: b.along,
+      bWide: isWide(b, 4),
+    }),
+  );
+}
+
+/** Without workgroup memory: what software adapters compile and run best. */
+export function multiplyDirectly(backend: WebGpuBackend, product: Product, splits: number): void {
+  const { a, b } = product;
+  splitSteps(backend, product, DIRECT_TILE, splits, (end) =>
+    multiplyDirect({
       ...end,
       a: a.type as "f32" | "f16",
       aAlong: a.along,
