@@ -38,7 +38,10 @@ export interface DeviceOptions {
 
 /** How to load a checkpoint: onto which device, in which format, from which revision. */
 export interface LoadModelOptions extends DeviceOptions {
-  /** f32 (default), or int8: a quarter of the memory, about twice the speed of decoding, no training. */
+  /**
+   * f32 (default); int8: a quarter of the memory, about twice the speed of decoding; f16, on webgpu only: half the memory,
+   * float16 activations. Neither of the two can be trained.
+   */
   dtype?: WeightDType;
   /** Keep plain float32 weights, as training needs them. Default false. */
   trainable?: boolean;

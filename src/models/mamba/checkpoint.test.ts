@@ -1,10 +1,10 @@
-// Checkpoints: what is saved comes back, both dialects, the folder as transformers has it, int8. What is wrong: checkpoint-damage.test.ts.
+// Checkpoints: what is saved comes back, both dialects, the folder as transformers has it, int8, f16. What is wrong: checkpoint-damage.test.ts.
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { reference, wasmBackend } from "../../../test/support/backends.ts";
+import { gpuBackend, hasGpu, reference, wasmBackend } from "../../../test/support/backends.ts";
 import { filesOf, readArrays, savedFiles, withArrays, withConfig } from "../../../test/support/checkpoint-files.ts";
 import { tinyModel } from "../../../test/support/tiny-model.ts";
 import type { Backend } from "../../backends/backend.ts";
@@ -225,5 +225,34 @@ describe("int8 weights", () => {
     expect(worst).toBeGreaterThan(0);
     expect(worst).toBeLessThan(BOUND);
     [model, full, small].forEach((one) => one.dispose());
+  });
+});
+
+describe("f16 weights", () => {
+  it("are for devices that have it, and for inference; activations are float16 then", async () => {
+    const model = tinyModel(backend);
+    const source = memorySource(await savedFiles(model));
+    const loaded = await loadMamba(source, { backend: reference, dtype: "f16" });
+    expect(loaded.activations).toBe("f16");
+    expect(loaded.backbone.embeddings.weight.tensor).toMatchObject({ dtype: "f16", format: "rows" });
+    expect(loaded.backbone.normF.weight.tensor.dtype).toBe("f32");
+    await expect(loadMamba(source, { backend, dtype: "f16" })).rejects.toThrow(/there is no f16 here/);
+    await expect(loadMamba(source, { backend: reference, dtype: "f16", trainable: true })).rejects.toThrow(
+      /f16 weights cannot be trained/,
+    );
+    [model, loaded].forEach((one) => one.dispose());
+  });
+
+  it.skipIf(!hasGpu)("lie on a GPU as the file has them in F16, and int8 as the reference quantises", async () => {
+    const gpu = await gpuBackend();
+    const model = tinyModel(backend);
+    const files = await savedFiles(model, "F16");
+    const loaded = await loadMamba(memorySource(files), { backend: gpu, dtype: "f16" });
+    expect(loaded.backbone.layers[0].mixer.inProj.weight.tensor).toMatchObject({ dtype: "f16", format: "rows" });
+    expect(await savedFiles(loaded, "F16")).toEqual(files);
+    const quantised = [gpu, reference].map((each) => loadMamba(memorySource(files), { backend: each, dtype: "int8" }));
+    const [ours, theirs] = await Promise.all((await Promise.all(quantised)).map((each) => savedFiles(each)));
+    expect(ours).toEqual(theirs);
+    [model, loaded].forEach((one) => one.dispose());
   });
 });

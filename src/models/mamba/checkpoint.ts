@@ -1,6 +1,7 @@
 // Checkpoints of Mamba-1: loads the Hugging Face and the state-spaces layouts onto a device, writes the Hugging Face layout.
 // Source: state-spaces/mamba. What a file calls its tensors: checkpoint-layout.ts.
 import type { Backend } from "../../backends/backend.ts";
+import { ConfigError } from "../../core/errors.ts";
 import { sizeOf } from "../../core/shape.ts";
 import type { FileSource, TensorInfo, TensorReader, TensorToWrite } from "../../io/index.ts";
 import { makeFolder, openTensors, writeFileAtomic, writeSafetensors } from "../../io/index.ts";
@@ -23,13 +24,13 @@ import { MambaModel } from "./model.ts";
 export { loadMambaConfig } from "./checkpoint-layout.ts";
 export type { FloatDType } from "./checkpoint-layout.ts";
 
-/** How weights lie in memory: f32 (packed for products), or int8 (quantised by rows). */
-export type WeightDType = "f32" | "int8";
+/** How weights lie in memory: f32 (packed for products), f16 (webgpu only), or int8 (quantised by rows). */
+export type WeightDType = "f32" | "f16" | "int8";
 
 /** Where to and how a checkpoint is loaded. */
 export interface LoadOptions {
   backend: Backend;
-  /** Default f32. */
+  /** Default f32. With f16 the activations inside the blocks are float16 too. */
   dtype?: WeightDType;
   /** Keep the weights as training needs them, plain float32. Default false. */
   trainable?: boolean;
@@ -37,17 +38,31 @@ export interface LoadOptions {
   onProgress?: (share: number) => void;
 }
 
+/** How weights that are only used in products are packed. */
+export const PACKED: Readonly<Record<WeightDType, readonly [Format, ("f32" | "f16")?]>> = {
+  f32: ["panels"],
+  f16: ["rows", "f16"],
+  int8: ["int8"],
+};
+
 /** Elements read at a time: the float32 of a piece, on the host and on the device, is all that lies beside the weights. */
 const PIECE_ELEMENTS = 1 << 18;
 
 /**
  * Loads a checkpoint's configuration and weights onto a device.
- * @throws ConfigError, CheckpointError (missing, extra, misshapen tensors, NaN), BackendError (not enough memory)
+ * @throws ConfigError, CheckpointError (missing, extra, misshapen tensors, NaN), BackendError (not enough memory),
+ * DTypeError or BackendError (f16 on a device that has none)
  */
 export async function loadMamba(source: FileSource, options: LoadOptions): Promise<MambaModel> {
+  const isHalf = options.dtype === "f16";
+  if (isHalf && options.trainable)
+    throw new ConfigError(
+      "loadMamba: f16 weights cannot be trained, which needs float32 weights. Load with dtype f32, or without trainable.",
+    );
   const model = new MambaModel(await loadMambaConfig(source));
   try {
     await loadInto(model, source, options);
+    if (isHalf) model.activations = "f16";
     return model;
   } catch (error) {
     model.dispose();
@@ -92,10 +107,10 @@ async function loadParameter(
   { backend, dtype = "f32", trainable = false }: LoadOptions,
 ): Promise<Tensor> {
   const { shape } = parameter;
-  const format: Format = !parameter.isPackable || trainable ? "rows" : dtype === "int8" ? "int8" : "panels";
-  const target = format === "rows" ? plainTarget(backend, parameter) : createPackedWeight(backend, shape, format);
+  const isPlain = !parameter.isPackable || trainable;
+  const target = isPlain ? plainTarget(backend, parameter) : createPackedWeight(backend, shape, ...PACKED[dtype]);
   const { tensor } = target;
-  const columns = format === "rows" ? 1 : tensor.columns;
+  const columns = isPlain ? 1 : tensor.columns;
   const rows = sizeOf(shape) / columns;
   const rowsPerPiece = Math.max(1, Math.floor(piece.length / columns));
   const buffer = columns <= piece.length ? piece : new Float32Array(columns);
