@@ -16,7 +16,7 @@ export interface EvaluateOptions {
   readonly window?: number | undefined;
   /** Score the text as one sequence in spite of `window`. Default false. */
   readonly carryState?: boolean | undefined;
-  /** Windows side by side. Default: as many as keep the logits below 64 MB. */
+  /** Windows side by side. Default: as many as keep the logits of one call below 64 MB, and its positions below 4096. */
   readonly batch?: number | undefined;
   /** Ends the evaluation with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
@@ -76,7 +76,7 @@ export async function evaluate<S extends ModelState>(
   tokens: ArrayLike<number>,
   options: EvaluateOptions,
 ): Promise<Evaluation> {
-  const plan = planEvaluation(tokens.length, model.config.vocabSize, options);
+  const plan = planEvaluation(tokens.length, widthOf(model), options);
   const total = plan.count * (plan.length - 1);
   let predictions = 0;
   let sum = 0;
@@ -110,8 +110,19 @@ export async function evaluate<S extends ModelState>(
   return { tokens: tokens.length, predictions, nll, perplexity: Math.exp(nll), bitsPerByte };
 }
 
-/** How a text of so many tokens is cut. Throws ConfigError, DataError (see {@link evaluate}). */
-export function planEvaluation(tokens: number, vocabSize: number, options: EvaluateOptions): EvaluationPlan {
+/**
+ * Logits that are held for a position: none to speak of on a GPU, which wants many positions at once, where the model has
+ * a loss of its own.
+ */
+function widthOf<S extends ModelState>(model: LanguageModel<S>): number {
+  return model.loss && model.backend.name === "webgpu" ? 1 : model.config.vocabSize;
+}
+
+/**
+ * How a text of so many tokens is cut, where `width` logits are held for each position. Throws ConfigError, DataError (see
+ * {@link evaluate}).
+ */
+export function planEvaluation(tokens: number, width: number, options: EvaluateOptions): EvaluationPlan {
   const { bytes, window, carryState = false } = options;
   if (!(bytes > 0 && bytes < Infinity))
     throw new ConfigError(`evaluate: bytes must be a positive number, got ${bytes}.`);
@@ -125,7 +136,7 @@ export function planEvaluation(tokens: number, vocabSize: number, options: Evalu
       `evaluate: the text must have at least ${Math.max(2, length)} tokens, got ${tokens}. ${length > 2 ? "Give a longer text or a shorter window." : "Give a longer text."}`,
     );
   const count = Math.floor(tokens / length);
-  const fit = Math.floor(LOGIT_BYTES / (BYTES_PER_ELEMENT.f32 * vocabSize));
+  const fit = Math.floor(LOGIT_BYTES / (BYTES_PER_ELEMENT.f32 * width));
   const positions = Math.max(1, Math.min(MOST_POSITIONS, fit));
   const wanted = options.batch ?? Math.floor(positions / Math.min(length - 1, CHUNK));
   const batch = Math.max(1, Math.min(count, positions, wanted));
