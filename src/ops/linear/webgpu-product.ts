@@ -25,7 +25,8 @@ export interface Product {
   readonly to: Operand;
   /** Add to what is there. Else all of it is overwritten. */
   readonly adds: boolean;
-  readonly bias?: Place | undefined;
+  /** One row. */
+  readonly bias?: Operand | undefined;
 }
 
 /** Sizes of a product: rows and columns of the result, and terms of each sum. */

@@ -110,7 +110,7 @@ async function checkProduct(
     b: operandOf(matrix(backend, 2, { ...shapeOf(bAlong, columns), dtype: b, extra }), bAlong),
     to: operandOf(to, "steps"),
     adds,
-    bias: bias ? tensorFrom(backend, halves(4, columns), [columns]) : undefined,
+    bias: bias ? operandOf(tensorFrom(backend, halves(4, columns), [columns]), "steps") : undefined,
   };
   run(product, splits);
   expectClose(test.name, await to.read(), expectedOf(test), y === "f16" ? 1e-3 : 1e-5);
@@ -260,7 +260,7 @@ describe.skipIf(!hasGpu)("linear on a GPU", { timeout: PATIENCE }, () => {
       b: operandOf(packed.tensor, "steps"),
       to: operandOf(y, "steps"),
       adds: false,
-      bias: tensorFrom(backend, halves(3, outputs), [outputs]),
+      bias: operandOf(tensorFrom(backend, halves(3, outputs), [outputs]), "steps"),
     };
     for (const splits of [1, 2]) {
       multiplyAsMatrices(backend, product, tile, splits, true);

@@ -41,7 +41,7 @@ export function forward(
     b: operandOf(weight, "steps"),
     to: operandOf(y, "steps"),
     adds: false,
-    bias,
+    bias: bias && operandOf(bias, "steps"),
   });
 }
 
@@ -92,7 +92,7 @@ export function multiply(backend: WebGpuBackend, product: Product): void {
         ...product,
         b: outerOf(b, start, count),
         to: columnsOf(to, start, count),
-        bias: bias && { ...bias, offset: bias.offset + start, columns: count },
+        bias: bias && columnsOf(bias, start, count),
       }),
     );
   } else if (steps > 1 && (tooLarge(a) || tooLarge(b))) {
