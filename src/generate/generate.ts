@@ -196,7 +196,7 @@ async function createDecoder<State extends ModelState>(
 ): Promise<Decoder<State>> {
   const state = sessions.length === 1 ? sessions[0].release() : model.stackStates(sessions.map((each) => each.state));
   const seedOf = (index: number): number => (options.seed ?? 0) + index;
-  if (model.backend.name === "webgpu" && !options.samplerState && options.temperature === 0)
+  if (model.backend.name === "webgpu" && !options.samplerState)
     return new GpuDecoder(model, {
       state,
       logits: stack(logits),

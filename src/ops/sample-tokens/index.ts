@@ -2,7 +2,7 @@
 // Sources: as src/generate/sampling.ts, whose order it keeps.
 import type { WebGpuBackend } from "../../backends/webgpu/index.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { sampleGreedy } from "./webgpu-kernel.ts";
+import { sampleDraw, sampleGreedy } from "./webgpu-kernel.ts";
 
 /** How to choose, all options given: see SamplingOptions in src/generate/sampling.ts. */
 export interface SampleSettings {
@@ -35,15 +35,26 @@ export interface SampleTensors {
  */
 export function sampleTokens(backend: WebGpuBackend, tensors: SampleTensors, settings: SampleSettings): void {
   const { logits, draws, seen, tokens, ring } = tensors;
-  const penalty = settings.repetitionPenalty !== 1 && seen !== undefined;
-  const threads = Math.min(1024, backend.device.limits.maxComputeInvocationsPerWorkgroup);
-  const kernel = sampleGreedy({ threads, penalty });
+  const { temperature, topK, topP, minP, repetitionPenalty } = settings;
+  const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupStorageSize } = backend.device.limits;
+  const isLarge = maxComputeInvocationsPerWorkgroup >= 1024 && maxComputeWorkgroupStorageSize >= 2 ** 15;
+  const threads = backend.about.isSoftware ? 64 : isLarge ? 1024 : 256;
+  const base = {
+    threads,
+    penalty: repetitionPenalty !== 1 && seen !== undefined,
+    wide: logits.rowStride % 4 === 0 && logits.offset % 4 === 0,
+  };
+  const buffers = { logits, draws, ...(base.penalty ? { seen: seen! } : {}), tokens, ring };
   const params = {
     count: Math.min(logits.columns, settings.vocabSize),
     slots: ring.rows,
-    penalty: settings.repetitionPenalty,
+    penalty: repetitionPenalty,
   };
-  backend.dispatch(kernel, { logits, draws, ...(penalty ? { seen } : {}), tokens, ring }, params, [logits.rows]);
+  if (temperature === 0) return backend.dispatch(sampleGreedy(base), buffers, params, [logits.rows]);
+  const spec = { ...base, listed: isLarge ? 256 : 128 };
+  const share = topP < 1 ? Math.min(2 ** 32 - 1, Math.max(1, Math.round(topP * 2 ** 32))) : 0;
+  const choice = { temperature, top_k: topK < params.count ? topK : 0, top_p_bits: share, min_p: minP };
+  backend.dispatch(sampleDraw(spec), buffers, { ...params, ...choice }, [logits.rows]);
 }
 
 /** What a negative number in the ring means. */
