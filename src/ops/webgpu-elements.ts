@@ -33,6 +33,10 @@ alias Floats = ${vectorType("f32", width)};
 fn sum_of(v: Floats) -> f32 { return ${width === 4 ? "(v.x + v.y) + (v.z + v.w)" : "v"}; }`;
 }
 
+/** WGSL: 1 / (1 + e^-v), without the infinities that a shader may take for granted not to meet. */
+export const SIGMOID: string = /* wgsl */ `
+fn sigmoid(v: Floats) -> Floats { return 1 / (1 + exp(min(-v, Floats(80)))); }`;
+
 /** WGSL: the vector of `buffer` at (`row`, `column`), where columns count vectors. */
 export function vectorAt(buffer: string, row = "row", column = "column"): string {
   return `${buffer}[(params.${buffer}_at + (${row}) * params.${buffer}_stride) / WIDTH + ${column}]`;

@@ -1,7 +1,7 @@
 // What the forward and backward WebGPU kernels of causalConv1d share: where inputs come from, and the window that slides.
 import type { BufferUse } from "../../backends/webgpu/kernel.ts";
 import type { VectorWidth } from "../webgpu-elements.ts";
-import { vectorAt, vectorType } from "../webgpu-elements.ts";
+import { SIGMOID, vectorAt, vectorType } from "../webgpu-elements.ts";
 
 /** What a kernel is made for: a part of its specification. */
 export type WindowSpec = {
@@ -80,7 +80,7 @@ fn bias_of(column: u32) -> Floats {
   return ${bias ? vectorAt("bias", "0u") : "Floats(0)"};
 }
 
-fn sigmoid(v: Floats) -> Floats { return 1 / (1 + exp(-v)); }
+${SIGMOID}
 fn activate(v: Floats) -> Floats { return ${silu ? "v * sigmoid(v)" : "v"}; }
 fn slope_of(v: Floats) -> Floats {
   let s = sigmoid(v);

@@ -1,14 +1,18 @@
 // embedding against the reference and central differences; wrong ids; the same bits for any number of threads.
 import { expect, it } from "vitest";
 import { gpuBackend, hasGpu, reference, wasmBackend } from "../../../test/support/backends.ts";
+import { expectClose } from "../../../test/support/compare.ts";
 import { testOpOnGpu } from "../../../test/support/test-op-gpu.ts";
 import { testOp } from "../../../test/support/test-op.ts";
 import { DataError } from "../../core/errors.ts";
+import type { Backend } from "../../backends/backend.ts";
+import type { HostArray } from "../../core/dtype.ts";
 import { createRandom } from "../../core/random.ts";
 import type { Random } from "../../core/random.ts";
 import { Tape } from "../../tensor/tape.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import { tensorFrom, zeros } from "../../tensor/tensor.ts";
-import { packWeight, unpackWeight } from "../linear/pack.ts";
+import { createPackedWeight, packWeight, unpackWeight } from "../linear/pack.ts";
 import { embedding } from "./index.ts";
 
 const ids = (shape: number[], vocab: number, extraColumns?: number) => ({
@@ -116,6 +120,46 @@ it("finds the rows of a packed weight", async () => {
       expect(embedding({ ids: wrong, weight: packed }, { checked: false }).y.readNow()[36]).toBeNaN();
     }
   }
+});
+
+it.skipIf(!hasGpu)("finds the rows of float16 and int8 weights on a GPU, and NaN for a wrong id", async () => {
+  const random = createRandom(10);
+  const values = Float32Array.from({ length: 21 * 36 }, () => random.normal());
+  const backend = await gpuBackend();
+  const ids = tensorFrom(backend, [20, 0, 7, 8, 21, 3], [2, 3], "i32").columnsOf(1, 3);
+  const int8 = createPackedWeight(backend, [21, 36], "int8");
+  int8.writeRows(0, values);
+  const weights: [weight: Tensor, tolerance: number][] = [[int8.tensor, 0.01]];
+  if (backend.has("shader-f16")) weights.push([tensorFrom(backend, values, [21, 36], "f16"), 1e-3]);
+  for (const [weight, tolerance] of weights) {
+    const y = await embedding({ ids, weight }, { checked: false }).y.readNative();
+    for (const [i, id] of [0, 7].entries())
+      expectClose(`row ${id}`, y.subarray(i * 36, (i + 1) * 36), values.subarray(id * 36, (id + 1) * 36), tolerance);
+    expect(y[2 * 36]).toBeNaN();
+    expectClose("row 3", y.subarray(3 * 36), values.subarray(3 * 36, 4 * 36), tolerance);
+  }
+});
+
+it.skipIf(!hasGpu)("has a gradient with the same bits every time on a GPU, on top of what is there", async () => {
+  const random = createRandom(4);
+  const tokens = Array.from({ length: 300 }, () =>
+    Math.min(random.integer(20), random.integer(20), random.integer(20)),
+  );
+  const seed = Float32Array.from({ length: 300 * 8 }, () => random.normal());
+  const gradient = async (backend: Backend): Promise<HostArray> => {
+    const weight = zeros(backend, [20, 8]);
+    weight.requiresGrad = true;
+    const ids = tensorFrom(backend, tokens, [300], "i32");
+    const tape = new Tape();
+    const outputs = tape.record(() => [embedding({ ids, weight }, {}).y, embedding({ ids, weight }, {}).y]);
+    for (const y of outputs) tape.seed(y, tensorFrom(backend, seed, [300, 8]));
+    tape.run();
+    return tape.gradOf(weight)!.readNative();
+  };
+  const backend = await gpuBackend();
+  const first = await gradient(backend);
+  expect(await gradient(backend)).toEqual(first);
+  expectClose("grad.weight", first, await gradient(reference), 1e-5);
 });
 
 it("says what ids and weight must be", () => {

@@ -9,6 +9,7 @@ import {
   dispatchElements,
   elementsHeader,
   gradientUse,
+  SIGMOID,
   splitRows,
   storeTo,
   vectorAt,
@@ -63,9 +64,6 @@ function dispatchBackward(
   dispatchElements(backend, kernel, buffers, { like: gradY, width });
 }
 
-const SIGMOID = /* wgsl */ `
-  let s = Floats(1) / (Floats(1) + exp(-gate));`;
-
 const gateForward: KernelFamily<{ x: string; z: string; y: string; width: VectorWidth }> = defineKernel<{
   x: string;
   z: string;
@@ -84,13 +82,15 @@ const gateForward: KernelFamily<{ x: string; z: string; y: string; width: Vector
       y: `write ${vectorType(y, width)}`,
     },
     params: ["rows", "columns"],
-    body: elementsHeader(
-      width,
-      /* wgsl */ `
-  let gate = Floats(${vectorAt("z")});${SIGMOID}
-  let value = Floats(${vectorAt("x")}) * gate * s;
+    body:
+      SIGMOID +
+      elementsHeader(
+        width,
+        /* wgsl */ `
+  let gate = Floats(${vectorAt("z")});
+  let value = Floats(${vectorAt("x")}) * gate * sigmoid(gate);
   ${storeTo("y", `write ${y}`, width, { value: "value" })}`,
-    ),
+      ),
   }),
 );
 
@@ -118,13 +118,16 @@ const gateBackward: KernelFamily<BackwardSpec> = defineKernel<BackwardSpec>(
       ...(gradZ && { x: `read ${vectorType(x, width)}` as BufferUse, gradZ: vectorUse(gradZ, width) }),
     },
     params: ["rows", "columns"],
-    body: elementsHeader(
-      width,
-      /* wgsl */ `
+    body:
+      SIGMOID +
+      elementsHeader(
+        width,
+        /* wgsl */ `
   let gate = Floats(${vectorAt("z")});
-  let grad = Floats(${vectorAt("gradY")});${SIGMOID}
+  let grad = Floats(${vectorAt("gradY")});
+  let s = sigmoid(gate);
   ${gradX ? storeTo("gradX", gradX, width, { value: "grad * gate * s" }) : ""}
   ${gradZ ? storeTo("gradZ", gradZ, width, { value: `grad * Floats(${vectorAt("x")}) * s * (1 + gate * (1 - s))` }) : ""}`,
-    ),
+      ),
   }),
 );

@@ -9,6 +9,7 @@ import {
   dispatchElements,
   elementsHeader,
   gradientUse,
+  SIGMOID,
   splitRows,
   storeTo,
   vectorAt,
@@ -71,13 +72,16 @@ const softplusForward: KernelFamily<ForwardSpec> = defineKernel<ForwardSpec>(
       y: `write ${vectorType(y, width)}`,
     },
     params: ["rows", "columns"],
-    // Below 1e-4, ln(1 + e) is e - e²/2 to the last digit, and ln would lose them.
+    // ln(1 + e) is 2 artanh(e / (2 + e)), by its series: ln itself would lose the digits of a small e.
     body: elementsHeader(
       width,
       /* wgsl */ `
   let v = ${shifted(bias)};
   let e = exp(-abs(v));
-  let value = max(v, Floats(0)) + select(log(1 + e), e - 0.5 * e * e, e < Floats(1e-4));
+  let s = e / (2 + e);
+  let q = s * s;
+  let series = 1 + q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7 + q * (1.0 / 9 + q * (1.0 / 11 + q * (1.0 / 13))))));
+  let value = max(v, Floats(0)) + 2 * s * series;
   ${storeTo("y", `write ${y}`, width, { value: "value" })}`,
     ),
   }),
@@ -108,15 +112,17 @@ const softplusBackward: KernelFamily<BackwardSpec> = defineKernel<BackwardSpec>(
       ...(sums && { partials: `write ${vectorType("f32", width)}` as BufferUse }),
     },
     params: COLUMN_SUMS_PARAMS,
-    body: columnSumsBody(
-      { width, sums },
-      /* wgsl */ `
+    body:
+      SIGMOID +
+      columnSumsBody(
+        { width, sums },
+        /* wgsl */ `
 fn value(row: u32, column: u32) -> Floats {
   let v = ${shifted(bias)};
-  let grad = Floats(${vectorAt("gradY")}) / (1 + exp(-v));
+  let grad = Floats(${vectorAt("gradY")}) * sigmoid(v);
   ${gradX ? storeTo("gradX", gradX, width, { value: "grad" }) : ""}
   return grad;
 }`,
-    ),
+      ),
   }),
 );
