@@ -87,16 +87,17 @@ function describeGpu(backend: WebGpuBackend): Omit<WebGpuReport, "speed" | "path
   };
 }
 
-/** Every precision on every path that differs here. */
+/** Every path that is another one here. Subgroups serve sums, float32 in both precisions; matrices serve float16. */
 async function testPaths(features: WebGpuReport["features"]): Promise<PathReport[]> {
-  const precisions: readonly Precision[] = features["shader-f16"] ? ["f32", "f16"] : ["f32"];
-  const hasMore = PATH_FEATURES.some((feature) => features[feature]);
+  const paths: Pick<PathReport, "path" | "precision">[] = [{ path: "full", precision: "f32" }];
+  if (features["shader-f16"]) paths.push({ path: "full", precision: "f16" });
+  if (features.subgroups) paths.push({ path: "portable", precision: "f32" });
+  if (features["chromium-experimental-subgroup-matrix"]) paths.push({ path: "portable", precision: "f16" });
   const reports: PathReport[] = [];
-  for (const path of hasMore ? (["full", "portable"] as const) : (["full"] as const))
-    for (const precision of precisions) {
-      const device = await openTested(path === "portable" ? PATH_FEATURES : []);
-      reports.push({ path, precision, ops: await selfTest(OP_SAMPLES, device, precision) });
-    }
+  for (const { path, precision } of paths) {
+    const device = await openTested(path === "portable" ? PATH_FEATURES : []);
+    reports.push({ path, precision, ops: await selfTest(OP_SAMPLES, device, precision) });
+  }
   return reports;
 }
 
