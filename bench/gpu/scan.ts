@@ -192,37 +192,42 @@ function difference(actual: Float32Array, expected: Float32Array): number {
 }
 
 const LAYOUTS: readonly WantedPlan[] = [
-  { chunks: 2 },
   { steps: 8 },
-  { steps: 32 },
-  { channels: 64 },
   { channels: 16 },
+  { unroll: 8 },
+  { unroll: 16 },
+  { unroll: 2 },
+  { chunks: 2 },
+  { vectors: 2, channels: 32 },
   { vectors: 2, channels: 64 },
-  { vectors: 2, channels: 64, chunks: 2 },
-  { vectors: 4, channels: 128, chunks: 2 },
-  { vectors: 4, channels: 64, chunks: 4 },
-  { polynomial: 1 },
-  { polynomial: 2 },
-  { polynomial: 1, chunks: 2 },
-  { polynomial: 1, vectors: 2, channels: 64 },
+  { vectors: 4, channels: 64, chunks: 8 },
+  { vectors: 4, channels: 128, chunks: 4 },
+  { vectors: 4, channels: 128, chunks: 8 },
 ];
 const CHUNKS: readonly WantedPlan[] = [
-  ...[4, 8, 16, 32].map((chunks) => ({ chunks })),
-  ...[4, 8, 16, 32].map((chunks) => ({ chunks, polynomial: 1 })),
-  ...[8, 16, 32].map((chunks) => ({ chunks, vectors: 2, channels: 64 })),
-  ...[16, 32].map((chunks) => ({ chunks, vectors: 4, channels: 128 })),
+  { vectors: 4, channels: 128, chunks: 16 },
+  { vectors: 4, channels: 128, chunks: 32 },
+  { vectors: 4, channels: 128, chunks: 32, steps: 4 },
+  { vectors: 4, channels: 128, chunks: 32, steps: 16 },
+  { vectors: 4, channels: 128, chunks: 32, unroll: 2 },
+  { vectors: 4, channels: 128, chunks: 32, unroll: 8 },
+  { vectors: 4, channels: 64, chunks: 32 },
+  { vectors: 4, channels: 128, chunks: 43 },
+  { vectors: 4, channels: 128, chunks: 64 },
+  { vectors: 4, channels: 128, chunks: 96 },
+  { vectors: 4, channels: 128, chunks: 128 },
+  { vectors: 2, channels: 64, chunks: 64 },
+  { vectors: 2, channels: 128, chunks: 32 },
 ];
-
 const BACKWARD: readonly WantedPlan[] = [
-  { round: 4 },
-  { round: 1 },
-  { steps: 16, round: 2 },
-  { steps: 4, round: 4 },
-  { channels: 16 },
-  { channels: 16, round: 4 },
-  { channels: 64, round: 1 },
+  { lanes: 0, channels: 16 },
+  { lanes: 0, channels: 16, steps: 16 },
+  { steps: 4 },
+  { steps: 16 },
+  { unroll: 1 },
+  { unroll: 8 },
+  { vectors: 2 },
   { chunks: 2 },
-  { polynomial: 1 },
 ];
 
 export const SCAN_CASES: readonly GpuCase[] = [
@@ -238,5 +243,11 @@ export const SCAN_CASES: readonly GpuCase[] = [
   forwardVariants({ batch: 8, length: 2048, dtype: "f16" }, LAYOUTS),
   forwardVariants({ batch: 1, length: 2048 }, CHUNKS),
   forwardVariants({ batch: 1, length: 131072 }, CHUNKS),
+  forwardVariants({ batch: 1, length: 131072, dtype: "f16" }, CHUNKS),
+  forwardVariants({ batch: 1, length: 1048576, dtype: "f16" }, [
+    { chunks: 32, vectors: 4, channels: 128 },
+    { chunks: 64, vectors: 4, channels: 128 },
+    { chunks: 128, vectors: 4, channels: 128 },
+  ]),
   backwardVariants({ batch: 8, length: 2048 }, BACKWARD),
 ];

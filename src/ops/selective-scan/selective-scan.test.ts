@@ -1,6 +1,6 @@
 // selectiveScan against the reference, central differences and golden vectors. Its laws: laws.test.ts.
 import { describe, expect, it } from "vitest";
-import { reference, wasmBackend } from "../../../test/support/backends.ts";
+import { gpuBackend, hasGpu, reference, wasmBackend } from "../../../test/support/backends.ts";
 import { expectClose } from "../../../test/support/compare.ts";
 import { readGolden } from "../../../test/support/fixtures.ts";
 import type { InputSpec, OpCase } from "../../../test/support/test-op.ts";
@@ -143,38 +143,36 @@ describe("golden vectors", () => {
     };
     const perChannel = [2, length, 4];
     const perToken = [2, length, groups * 8];
-    for (const [backend, tolerance] of [
+    const devices: [Backend, number][] = [
       [reference, 1e-6],
       [await wasmBackend("relaxed"), 1e-4],
       [await wasmBackend("simd"), 1e-4],
-    ] as [Backend, number][])
-      scope(() => {
-        const make = (name: string, shape: number[]) => tensorFrom(backend, Float64Array.from(golden(name)), shape);
-        const inputs = {
-          x: make("u", perChannel),
-          dtRaw: make("delta", perChannel),
-          A: make("A", [4, 8]),
-          B: make("B", perToken),
-          C: make("C", perToken),
-          D: make("D", [4]),
-          z: make("z", perChannel),
-          dtBias: make("delta_bias", [4]),
-        };
-        for (const tensor of Object.values(inputs)) tensor.requiresGrad = true;
-        const tape = new Tape();
-        const { y, finalState } = tape.record(() => selectiveScan(inputs, { groups }));
-        expectClose("out", y.readNow(), golden("out"), tolerance);
-        expectClose("last_state", finalState.readNow(), golden("last_state"), tolerance);
-        tape.backward(y, make("dout", perChannel));
-        const keys = { x: "u", dtRaw: "delta", A: "A", B: "B", C: "C", D: "D", z: "z", dtBias: "delta_bias" } as const;
-        for (const [name, key] of Object.entries(keys))
-          expectClose(
-            `d${key}`,
-            tape.gradOf(inputs[name as keyof typeof keys])!.readNow(),
-            golden(`d${key}`),
-            tolerance,
-          );
-      });
+    ];
+    if (hasGpu) devices.push([await gpuBackend(), 1e-4]);
+    for (const [backend, tolerance] of devices) {
+      const make = (name: string, shape: number[]) => tensorFrom(backend, Float64Array.from(golden(name)), shape);
+      const inputs = {
+        x: make("u", perChannel),
+        dtRaw: make("delta", perChannel),
+        A: make("A", [4, 8]),
+        B: make("B", perToken),
+        C: make("C", perToken),
+        D: make("D", [4]),
+        z: make("z", perChannel),
+        dtBias: make("delta_bias", [4]),
+      };
+      for (const tensor of Object.values(inputs)) tensor.requiresGrad = true;
+      const tape = new Tape();
+      const { y, finalState } = tape.record(() => selectiveScan(inputs, { groups }));
+      expectClose("out", await y.readNative(), golden("out"), tolerance);
+      expectClose("last_state", await finalState.readNative(), golden("last_state"), tolerance);
+      tape.backward(y, make("dout", perChannel));
+      const keys = { x: "u", dtRaw: "delta", A: "A", B: "B", C: "C", D: "D", z: "z", dtBias: "delta_bias" } as const;
+      for (const [name, key] of Object.entries(keys)) {
+        const gradient = tape.gradOf(inputs[name as keyof typeof keys])!;
+        expectClose(`d${key}`, await gradient.readNative(), golden(`d${key}`), tolerance);
+      }
+    }
   });
 });
 

@@ -7,12 +7,16 @@ import { forwardBytes, stateThreads } from "./webgpu-layout.ts";
 /** Steps between the states that the forward pass saves for the backward pass on WebGPU. */
 export const SAVE_EVERY = 64;
 /** Threads that fill a large GPU. Sequences are cut into chunks until there are so many. */
-const FILLING_THREADS = 40960;
+const FILLING_THREADS = 49152;
+/** Threads with which cutting sequences, that is doing half of the work twice, does not pay. */
+const ENOUGH_THREADS = 36864;
 /** Steps below which a chunk does not pay. */
 const LEAST_CHUNK = 64;
 /** What every WebGPU device has at the least: invocations and bytes of workgroup memory. */
 const PORTABLE_INVOCATIONS = 256;
 const PORTABLE_BYTES = 16384;
+/** Threads of a workgroup whose subgroups sum over channels. */
+const MOST_LANE_THREADS = 256;
 /** Bytes of workgroup memory beyond which too few workgroups share a processor. */
 const MOST_BYTES = 32768;
 
@@ -25,45 +29,75 @@ export interface ScanShape {
   readonly groups: number;
   /** Chunks for whose states there is room. */
   readonly mostChunks: number;
+  /** Whether the device is a processor, whose driver takes long to compile long kernels. */
+  readonly isSoftware: boolean;
+  /** Lanes of a subgroup, if they may sum over channels; else 0. See {@link lanesOf}. */
+  readonly lanes: number;
+}
+
+/** Lanes of the device's subgroups, where all are alike and a block of channels can have as many; else 0. */
+export function lanesOf(backend: WebGpuBackend): number {
+  const [least, most] = backend.about.subgroupSize;
+  return backend.has("subgroups") && least === most && least >= 8 && least <= 64 ? least : 0;
 }
 
 /** A layout, and into how many chunks a sequence is cut. */
 export type ScanPlan = ScanLayout & { readonly chunks: number; readonly chunkSteps: number };
 
-/** A plan for the forward pass; `wanted` fixes parts of it, for measurements. */
+/**
+ * A plan for the forward pass; `wanted` fixes parts of it, for measurements. Where channels alone give threads enough,
+ * their states are shared out and no sequence is cut. Else time must be cut, which can give any number of threads: then
+ * a thread holds 16 states, for fewer threads that all read the same.
+ */
 export function chooseForward(shape: ScanShape, wanted: WantedPlan = {}): ScanPlan {
-  const { dState, steps } = shape;
+  const { dState, dInner, sequences, steps } = shape;
   const stateVectors = Math.ceil(dState / 4);
-  const vectors = wanted.vectors ?? (stateVectors <= 16 ? Math.ceil(stateVectors / 8) : 4);
+  const shared = stateVectors <= 16 ? Math.ceil(stateVectors / 8) : 4;
+  const isWhole = sequences * dInner * stateThreads({ dState, vectors: shared }) >= ENOUGH_THREADS;
+  const isCut = !isWhole && (wanted.chunks ?? 2) > 1 && steps >= 2 * LEAST_CHUNK;
+  const vectors = wanted.vectors ?? (isCut ? Math.min(4, stateVectors) : shared);
   const threads = stateThreads({ dState, vectors });
-  const channels = wanted.channels ?? channelsFor(threads, shape.dInner / shape.groups);
-  const layout = { vectors, channels, polynomial: wanted.polynomial ?? 0 };
+  const channels = wanted.channels ?? channelsFor(threads, dInner / shape.groups);
+  const layout = { vectors, channels, unroll: 1 };
   let tile = wanted.steps ?? (steps <= 4 ? 4 : 16);
   while (tile > 1 && forwardBytes({ ...layout, dState, steps: tile }) > PORTABLE_BYTES && !wanted.steps) tile /= 2;
-  return { ...layout, steps: tile, ...chooseChunks(shape, threads, wanted.chunks) };
+  const chunks = wanted.chunks ?? (isWhole ? 1 : undefined);
+  const unroll = Math.min(wanted.unroll ?? unrollFor(shape), tile);
+  return { ...layout, unroll, steps: tile, ...chooseChunks(shape, threads, chunks) };
 }
 
 /** What may be fixed of a plan, for measurements. */
-export type WantedPlan = Partial<ScanLayout & { readonly chunks: number; readonly round: number }>;
+export type WantedPlan = Partial<
+  ScanLayout & { readonly chunks: number; readonly round: number; readonly lanes: number }
+>;
 
 /** A plan for the backward pass. `bytes`: workgroup memory of the device. */
 export function chooseBackward(
   shape: ScanShape,
   bytes: number,
   wanted: WantedPlan = {},
-): ScanPlan & { readonly round: number } {
+): ScanPlan & { readonly round: number; readonly lanes: number } {
   const { dState } = shape;
   const stateVectors = Math.ceil(dState / 4);
   const vectors = wanted.vectors ?? (stateVectors <= 16 ? Math.ceil(stateVectors / 8) : 4);
   const threads = stateThreads({ dState, vectors });
-  let channels = wanted.channels ?? channelsFor(threads, shape.dInner / shape.groups);
+  const isByLanes = shape.lanes > 0 && shape.lanes * threads <= MOST_LANE_THREADS;
+  const lanes = wanted.lanes ?? (isByLanes ? shape.lanes : 0);
+  let channels = lanes || (wanted.channels ?? channelsFor(threads, shape.dInner / shape.groups));
   let [steps, round] = [wanted.steps ?? 8, wanted.round ?? 2];
   const isTooLarge = (): boolean =>
-    backwardBytes({ vectors, channels, steps, polynomial: 0, dState, round }) > Math.min(bytes, MOST_BYTES);
+    backwardBytes({ vectors, channels, steps, unroll: 1, dState, round, lanes }) > Math.min(bytes, MOST_BYTES);
   while (!wanted.round && round > 1 && isTooLarge()) round /= 2;
   while (!wanted.steps && steps > 4 && isTooLarge()) steps /= 2;
-  while (!wanted.channels && channels > 4 && isTooLarge()) channels /= 2;
-  const layout = { vectors, channels, steps, round, polynomial: wanted.polynomial ?? 0 };
+  while (!wanted.channels && !lanes && channels > 4 && isTooLarge()) channels /= 2;
+  const layout = {
+    vectors,
+    channels,
+    steps,
+    round,
+    lanes,
+    unroll: wanted.unroll ?? unrollFor(shape),
+  };
   return { ...layout, ...chooseChunks(shape, threads, wanted.chunks) };
 }
 
@@ -81,7 +115,7 @@ export function chooseChunks(
 
 /** Channels of a workgroup: 128 threads, or up to 256; fewer where there are not so many channels, but 16 threads at the least, one a step. */
 function channelsFor(threadsOfChannel: number, channelsOfGroup: number): number {
-  let channels = 64;
+  let channels = 128;
   while (channels * threadsOfChannel > (threadsOfChannel <= 4 ? 128 : PORTABLE_INVOCATIONS)) channels /= 2;
   while (channels > 8 && channels / 2 >= channelsOfGroup && (channels / 2) * threadsOfChannel >= 16) channels /= 2;
   return channels;
@@ -90,4 +124,8 @@ function channelsFor(threadsOfChannel: number, channelsOfGroup: number): number 
 /** Chunks for whose states one binding has room, beside the sequences. */
 export function mostChunksOf(backend: WebGpuBackend, sequences: number, paddedStateSize: number): number {
   return Math.max(1, Math.floor((backend.maxBindingBytes - 512) / (4 * sequences * paddedStateSize)));
+}
+
+function unrollFor({ isSoftware }: ScanShape): number {
+  return isSoftware ? 1 : 4;
 }

@@ -5,7 +5,7 @@ import type { KernelFamily } from "../../backends/webgpu/index.ts";
 import { defineKernel } from "../../backends/webgpu/index.ts";
 import type { ScanKind, ScanLayout } from "./webgpu-layout.ts";
 import { BARE_KIND, SAMPLE_KIND, SAMPLE_LAYOUT, stateThreads } from "./webgpu-layout.ts";
-import { ACTIVATIONS, decayFunction, loadQuad, quadType, repeat, storeQuad } from "./webgpu-wgsl.ts";
+import { ACTIVATIONS, loadQuad, loopEnd, quadType, repeat, storeQuad } from "./webgpu-wgsl.ts";
 
 export type ForwardSpec = ScanLayout &
   ScanKind & {
@@ -22,7 +22,7 @@ export const scanForward: KernelFamily<ForwardSpec> = defineKernel<ForwardSpec>(
   [
     { ...SAMPLE_LAYOUT, ...SAMPLE_KIND, pass: "whole", initial: "zero", saveEvery: 64 },
     { ...SAMPLE_LAYOUT, ...SAMPLE_KIND, pass: "ends", initial: "zero", saveEvery: 0 },
-    { ...SAMPLE_LAYOUT, ...SAMPLE_KIND, pass: "chunks", initial: "zero", saveEvery: 0, polynomial: 1 },
+    { ...SAMPLE_LAYOUT, ...SAMPLE_KIND, pass: "chunks", initial: "zero", saveEvery: 0 },
     {
       ...SAMPLE_LAYOUT,
       ...BARE_KIND,
@@ -48,6 +48,7 @@ const FORWARD_PARAMS = [
   "chunk_steps",
   "chunks",
   "chunk_starts",
+  "once",
 ];
 
 function forwardBuffers(spec: ForwardSpec): Record<string, `${"read" | "write" | "add"} ${string}`> {
@@ -79,7 +80,9 @@ function forwardBody(spec: ForwardSpec): string {
   return [
     constants(spec),
     ACTIVATIONS,
-    decayFunction(spec.polynomial),
+    loadQuad("A", false),
+    spec.hasBias ? loadQuad("dt_bias", false) : "",
+    isWithY && spec.hasD ? loadQuad("D", false) : "",
     loadQuad("x", wide),
     loadQuad("dt_raw", wide),
     loadQuad("B", wideBC),
@@ -149,30 +152,24 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let chunk_at = ((sequence * params.chunks + chunk) * params.d_inner + channel) * STEP_VECTORS + state_thread * VECTORS;
   var bias = vec4f();
   var skip_factor = vec4f();
-${repeat(4, (i) => channelConstants(spec, i))}
+${spec.hasBias ? "  bias = load_dt_bias(0u, quad_channel, quad_count);" : ""}
+${isWithY && spec.hasD ? "  skip_factor = load_D(0u, quad_channel, quad_count);" : ""}
 ${repeat(vectors, (v) => beginState(spec, v))}
 ${isWithY ? "" : "  var dt_sum = 0.0;\n  var all_kept = 1.0;"}
 ${repeat(tokens, (q) => `  var x${q} = vec4f(); var raw${q} = vec4f(); ${spec.hasZ && isWithY ? `var z${q} = vec4f(); var gate${q} = vec4f();` : ""} ${isWithY && spec.hasD ? `var skip${q} = vec4f();` : ""}\n`)}
 ${repeat(matrices, (q) => `  var B${q} = vec4f();${isWithY ? ` var C${q} = vec4f();` : ""}\n`)}
 ${hasStarts ? "  var kept = 1.0;" : ""}
-  {
-    let tile = first_step;
-${loadTile(spec)}
-  }
+${loadTile(spec, "first_step")}
   for (var tile = first_step; tile < end_step; tile += STEPS) {
 ${stageTile(spec)}
     workgroupBarrier();
-${isWithY ? "    let this_tile = tile;" : ""}
     if (tile + STEPS < end_step) {
-      let next = tile + STEPS;
-      {
-        let tile = next;
-${loadTile(spec)}
-      }
+${loadTile(spec, "tile + STEPS")}
     }
 ${saveStates(spec)}
-    for (var step = 0u; step < STEPS; step += ${unrollOf(spec)}u) {
-${repeat(unrollOf(spec), (i) => oneStep(spec, i))}
+    let steps = min(STEPS, end_step - tile);
+    for (var step = 0u; step < steps; step += ${spec.unroll}u) {
+${repeat(spec.unroll, (i) => oneStep(spec, i))}
     }
     workgroupBarrier();
 ${isWithY ? finishTile(spec) : ""}
@@ -181,45 +178,33 @@ ${endStates(spec)}
 }`;
 }
 
-function unrollOf({ steps }: ForwardSpec): number {
-  return Math.min(4, steps);
-}
-
-function channelConstants(spec: ForwardSpec, i: number): string {
-  if (!spec.hasBias && !(spec.hasD && spec.pass !== "ends")) return "";
-  return /* wgsl */ `
-  if (quad_count > ${i}u) {
-    ${spec.hasBias ? `bias[${i}] = dt_bias[params.dt_bias_at + quad_channel + ${i}u];` : ""}
-    ${spec.hasD && spec.pass !== "ends" ? `skip_factor[${i}] = D[params.D_at + quad_channel + ${i}u];` : ""}
-  }`;
-}
-
 /** A in units of powers of 2, and the state before the first step; zeros for states beyond dState. */
 function beginState(spec: ForwardSpec, v: number): string {
-  const at = `params.A_at + channel * params.A_stride + n${v}`;
+  const { pass, initial } = spec;
+  const state = initial === "read" ? "initial_state" : "final_state";
   const load =
-    spec.pass === "ends" || (spec.pass === "whole" && spec.initial === "zero")
+    pass === "ends" || (pass === "whole" && initial === "zero")
       ? ""
-      : spec.pass === "chunks"
+      : pass === "chunks"
         ? `h${v} = chunk_states[chunk_at + ${v}u];`
-        : `if (n${v} < D_STATE) { h${v} = load_${spec.initial === "read" ? "initial_state" : "final_state"}(sequence * params.d_inner + channel, n${v}, D_STATE - n${v}); }`;
+        : `h${v} = load_${state}(sequence * params.d_inner + channel, n${v}, D_STATE - n${v});`;
   return /* wgsl */ `
   let n${v} = (state_thread * VECTORS + ${v}u) * 4u;
   var a${v} = vec4f();
   var h${v} = vec4f();
-  if (is_channel) {
-${repeat(4, (i) => `    if (n${v} + ${i}u < D_STATE) { a${v}[${i}] = LOG2_E * A[${at} + ${i}u]; }\n`)}
+  if (is_channel && n${v} < D_STATE) {
+    a${v} = LOG2_E * load_A(channel, n${v}, D_STATE - n${v});
     ${load}
   }`;
 }
 
 /** From memory into registers, while the tile before is computed. Steps beyond the end have dt = 0 and change nothing. */
-function loadTile(spec: ForwardSpec): string {
+function loadTile(spec: ForwardSpec, first: string): string {
   const { tokens, rows, matrices } = loads(spec);
   const isWithY = spec.pass !== "ends";
   const token = (q: number): string => /* wgsl */ `
-      if (tile + quad_step + ${q * rows}u < end_step && quad_count > 0u) {
-        let row = first_row + tile + quad_step + ${q * rows}u;
+      if (${first} + quad_step + ${q * rows}u < end_step && quad_count > 0u) {
+        let row = first_row + ${first} + quad_step + ${q * rows}u;
         x${q} = load_x(row, quad_channel, quad_count);
         raw${q} = load_dt_raw(row, quad_channel, quad_count);
         ${isWithY && spec.hasZ ? `z${q} = load_z(row, quad_channel, quad_count);` : ""}
@@ -227,7 +212,7 @@ function loadTile(spec: ForwardSpec): string {
   const matrix = (q: number): string => /* wgsl */ `
       {
         let i = thread + ${q}u * THREADS;
-        let row = tile + i / STEP_VECTORS;
+        let row = ${first} + i / STEP_VECTORS;
         let n = (i % STEP_VECTORS) * 4u;
         if (row < end_step && n < D_STATE) {
           B${q} = load_B(first_row + row, B_group * D_STATE + n, D_STATE - n);
@@ -236,8 +221,8 @@ function loadTile(spec: ForwardSpec): string {
       }`;
   const kept = /* wgsl */ `
       kept = 1.0;
-      if (thread < STEPS && tile + thread < end_step) {
-        kept = select(1.0, 0.0, document_starts[params.document_starts_at + sequence * params.document_starts_stride + tile + thread] != 0);
+      if (thread < STEPS && ${first} + thread < end_step) {
+        kept = select(1.0, 0.0, document_starts[params.document_starts_at + sequence * params.document_starts_stride + ${first} + thread] != 0);
       }`;
   return repeat(tokens, token) + repeat(matrices, matrix) + (spec.hasStarts ? kept : "");
 }
@@ -282,7 +267,7 @@ function oneStep(spec: ForwardSpec, i: number): string {
   return /* wgsl */ `
       {
         let dt = tile_dt[(step + ${i}u) * ROW + c];
-${repeat(vectors, (v) => `        h${v} = ${kept}decay(dt.x * a${v}) * h${v} + dt.y * tile_B[${at} + ${v}u];\n`)}
+${repeat(vectors, (v) => `        h${v} = ${kept}exp2(dt.x * a${v}) * h${v} + dt.y * tile_B[${at} + ${v}u];\n`)}
         ${pass === "ends" ? "dt_sum += dt.x;" : `tile_y[(state_thread * STEPS + step + ${i}u) * ROW + c] = ${sum};`}
         ${pass === "ends" && hasStarts ? `all_kept *= tile_kept[step + ${i}u];` : ""}
       }`;
@@ -294,14 +279,14 @@ function finishTile(spec: ForwardSpec): string {
   return repeat(
     tokens,
     (q) => /* wgsl */ `
-    if (quad_step + ${q * rows}u < STEPS && this_tile + quad_step + ${q * rows}u < end_step && quad_count > 0u) {
+    if (quad_step + ${q * rows}u < STEPS && tile + quad_step + ${q * rows}u < end_step && quad_count > 0u) {
       let at = (quad_step + ${q * rows}u) * ROW + quad_column;
       var sum = ${spec.hasD ? `skip${q}` : "vec4f()"};
-      for (var s = 0u; s < STATE_THREADS; s++) {
+      for (var s = 0u; s < ${loopEnd(spec.unroll > 1, "STATE_THREADS")}; s++) {
         let from_states = at + s * STEPS * ROW;
         sum += vec4f(tile_y[from_states], tile_y[from_states + 1u], tile_y[from_states + 2u], tile_y[from_states + 3u]);
       }
-      store_y(first_row + this_tile + quad_step + ${q * rows}u, quad_channel, quad_count, sum${spec.hasZ ? ` * gate${q}` : ""});
+      store_y(first_row + tile + quad_step + ${q * rows}u, quad_channel, quad_count, sum${spec.hasZ ? ` * gate${q}` : ""});
     }`,
   );
 }

@@ -8,7 +8,7 @@ import type { ScanInputs, ScanOptions, ScanOutputs } from "./index.ts";
 import type { BackwardSpec, Target } from "./webgpu-backward.ts";
 import { scanBackward } from "./webgpu-backward.ts";
 import type { WantedPlan } from "./webgpu-choice.ts";
-import { chooseBackward, mostChunksOf, SAVE_EVERY } from "./webgpu-choice.ts";
+import { chooseBackward, lanesOf, mostChunksOf, SAVE_EVERY } from "./webgpu-choice.ts";
 import { CHUNKS_WORKGROUP, scanChunks } from "./webgpu-chunks.ts";
 import type { Buffers } from "./webgpu-kind.ts";
 import { kindOf, present } from "./webgpu-kind.ts";
@@ -71,7 +71,16 @@ function runPieces(call: Call, backend: WebGpuBackend, wanted: WantedPlan): void
   const dState = A.columns;
   const { groups = 1 } = options;
   const bytes = backend.device.limits.maxComputeWorkgroupStorageSize;
-  const shape = { sequences: batch, steps: length, dInner, dState, groups, mostChunks: 1 };
+  const shape = {
+    sequences: batch,
+    steps: length,
+    dInner,
+    dState,
+    groups,
+    mostChunks: 1,
+    isSoftware: backend.about.isSoftware,
+    lanes: lanesOf(backend),
+  };
   const { channels, vectors } = chooseBackward(shape, bytes, wanted);
   const stepVectors = stateThreads({ dState, vectors }) * vectors;
   const blocks = Math.ceil(dInner / groups / channels);
@@ -80,27 +89,10 @@ function runPieces(call: Call, backend: WebGpuBackend, wanted: WantedPlan): void
   const mostRows = Math.floor(
     Math.min(backend.maxBindingBytes / 2, MOST_PARTIAL_BYTES) / (32 * stepVectors * groups * blocks),
   );
-  const tokens = [
-    x,
-    dtRaw,
-    B,
-    C,
-    z,
-    gradOutputs.y,
-    gradInputs.x,
-    gradInputs.dtRaw,
-    gradInputs.z,
-    gradInputs.B,
-    gradInputs.C,
-  ];
-  const pieces = cutScan(backend, tokens, {
-    batch,
-    length,
-    stateSize,
-    saveEvery: SAVE_EVERY,
-    isSaving: true,
-    mostRows,
-  });
+  const { y } = gradOutputs;
+  const tokens = [x, dtRaw, B, C, z, y, gradInputs.x, gradInputs.dtRaw, gradInputs.z, gradInputs.B, gradInputs.C];
+  const cut = { batch, length, stateSize, saveEvery: SAVE_EVERY, isSaving: true, mostRows };
+  const pieces = cutScan(backend, tokens, cut);
   let after: Tensor | undefined;
   for (const piece of pieces.toReversed()) {
     const mostChunks = mostChunksOf(backend, piece.sequences, stateSize);
@@ -115,16 +107,23 @@ function runPieces(call: Call, backend: WebGpuBackend, wanted: WantedPlan): void
     const carried = runPiece(call, backend, piece, sizes, from);
     after?.dispose();
     after = carried;
-    if (piece.step > 0 || !gradInputs.initialState) continue;
-    const to = statesOf(gradInputs.initialState, piece);
-    for (let i = 0; i < piece.sequences; i++)
-      addTo(
-        backend,
-        carried.rowsOf(i * plan.chunks * dInner, dInner).columnsOf(0, dState),
-        to.rowsOf(i * dInner, dInner),
-      );
+    const initial = piece.step === 0 ? statesOf(gradInputs.initialState, piece) : undefined;
+    if (initial) addInitial(backend, carried, { sequences: piece.sequences, dInner, chunks: plan.chunks }, initial);
   }
   after?.dispose();
+}
+
+/** Adds the gradients before the first chunks of all sequences, whose rows are padded, to those of the initial states. */
+function addInitial(
+  backend: WebGpuBackend,
+  carried: Tensor,
+  { sequences, dInner, chunks }: { sequences: number; dInner: number; chunks: number },
+  to: Tensor,
+): void {
+  for (let i = 0; i < sequences; i++) {
+    const from = carried.rowsOf(i * chunks * dInner, dInner).columnsOf(0, to.columns);
+    addTo(backend, from, to.rowsOf(i * dInner, dInner));
+  }
 }
 
 /** All gradients of a piece. `from` is the gradient of the state behind it; returns those before its chunks. */
@@ -136,7 +135,7 @@ function runPiece(
   from: Tensor | undefined,
 ): Tensor {
   const { plan, dInner, dState, groups, stepVectors, blocks } = sizes;
-  const { chunks, chunkSteps, vectors, channels, steps, polynomial, round } = plan;
+  const { chunks, chunkSteps, ...layout } = plan;
   const rows = piece.sequences * piece.steps;
   const chunkRows = piece.sequences * chunks;
   const carried = emptyTensor(backend, [chunkRows * dInner, 4 * stepVectors]);
@@ -155,7 +154,7 @@ function runPiece(
   const kind = kindOf(buffers, dState, dInner / groups, call.options.softplus ?? true);
   const target = (name: string): Target =>
     buffers[name] ? (backend.hasContent(buffers[name]) ? "add" : "write") : "none";
-  const base = { vectors, channels, steps, polynomial, round, ...kind, saveEvery: SAVE_EVERY };
+  const base = { ...layout, ...kind, saveEvery: SAVE_EVERY };
   const params = {
     batch: piece.sequences,
     length: piece.steps,
@@ -167,6 +166,7 @@ function runPiece(
     chunk_starts: Math.ceil(piece.steps / SAVE_EVERY),
     A_sums_at,
     channel_sums_at,
+    once: 1,
   };
   const hasGradY = buffers.grad_y !== undefined;
   const none = { gradX: "none", gradDt: "none", gradZ: "none" } as const;

@@ -8,8 +8,8 @@ export type ScanLayout = {
   readonly channels: number;
   /** Steps of a tile. */
   readonly steps: number;
-  /** Of four exponentials, how many are computed by products; see decayFunction. */
-  readonly polynomial: number;
+  /** Steps that stand one behind the other in the text; 1 makes short kernels, for software that compiles slowly. */
+  readonly unroll: number;
 };
 
 /** What the kernel is fused with and what it finds in memory. */
@@ -71,4 +71,4 @@ export const BARE_KIND: ScanKind = {
   hasZ: false,
   hasStarts: true,
 };
-export const SAMPLE_LAYOUT: ScanLayout = { vectors: 1, channels: 32, steps: 16, polynomial: 0 };
+export const SAMPLE_LAYOUT: ScanLayout = { vectors: 1, channels: 32, steps: 16, unroll: 4 };

@@ -1,8 +1,27 @@
-// Pieces of WGSL that the kernels of the selective scan share: reading and writing four elements at once, softplus, exp2.
+// Pieces of WGSL that the kernels of the selective scan share: reading and writing four elements at once, loops, softplus.
 
 /** Text once for each of 0 .. count - 1: loops that the kernels have unrolled. */
 export function repeat(count: number, text: (i: number) => string): string {
   return Array.from({ length: count }, (_, i) => text(i)).join("");
+}
+
+/**
+ * `text` for the steps 0 .. count - 1, or back from the last: with literals for the index, or as a loop of the kernel. A
+ * loop ends at the parameter `once`, which is 1, times `count`: drivers must not unroll it themselves.
+ */
+export function unrolled(
+  isUnrolled: boolean,
+  { count, name, isReversed = false }: { count: number; name: string; isReversed?: boolean },
+  text: (index: string) => string,
+): string {
+  if (isUnrolled) return repeat(count, (i) => text(`${isReversed ? count - 1 - i : i}u`));
+  const counter = `${name}_counter`;
+  const index = isReversed ? `${count - 1}u - ${counter}` : counter;
+  return /* wgsl */ `
+  for (var ${counter} = 0u; ${counter} < ${count}u * params.once; ${counter}++) {
+    let ${name} = ${index};
+${text(name)}
+  }`;
 }
 
 /** Element type of a buffer that is read or written four elements at once, if it may be. */
@@ -25,10 +44,7 @@ fn load_${name}(row: u32, column: u32, count: u32) -> vec4f {
 fn load_${name}(row: u32, column: u32, count: u32) -> vec4f {
   let at = ${at};
   var quad = vec4f();
-  if (count > 0u) { quad.x = f32(${name}[at]); }
-  if (count > 1u) { quad.y = f32(${name}[at + 1u]); }
-  if (count > 2u) { quad.z = f32(${name}[at + 2u]); }
-  if (count > 3u) { quad.w = f32(${name}[at + 3u]); }
+  for (var i = 0u; i < min(count, 4u); i++) { quad[i] = f32(${name}[at + i]); }
   return quad;
 }`;
 }
@@ -42,12 +58,18 @@ fn store_${name}(row: u32, column: u32, count: u32, quad: vec4f) {
   let at = (${at}) / 4u;
   ${name}[at] = vec4<${type}>(${adds ? `vec4f(${name}[at]) + ` : ""}quad);
 }`;
-  const element = (i: number, part: string): string => /* wgsl */ `
-  if (count > ${i}u) { ${name}[at + ${i}u] = ${type}(${adds ? `f32(${name}[at + ${i}u]) + ` : ""}quad.${part}); }`;
   return /* wgsl */ `
 fn store_${name}(row: u32, column: u32, count: u32, quad: vec4f) {
-  let at = ${at};${["x", "y", "z", "w"].map((part, i) => element(i, part)).join("")}
+  let at = ${at};
+  for (var i = 0u; i < min(count, 4u); i++) {
+    ${name}[at + i] = ${type}(${adds ? `f32(${name}[at + i]) + ` : ""}quad[i]);
+  }
 }`;
+}
+
+/** End of a loop of `count` rounds, which the driver may unroll or not; see {@link unrolled}. */
+export function loopEnd(isUnrolled: boolean, count: string): string {
+  return isUnrolled ? count : `${count} * params.once`;
 }
 
 /**
@@ -65,25 +87,3 @@ fn softplus(v: vec4f) -> vec4f {
   let series = 1.0 + q * (1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q * (1.0 / 13.0))))));
   return max(v, vec4f()) + 2.0 * s * series;
 }`;
-
-/**
- * `decay(v)`: 2^v for four states. The special-function units give an eighth as many results as there are products; the
- * last `polynomial` of the four are computed by products instead: v = k + f, |f| <= 1/2, by adding 1.5 * 2^23, a
- * polynomial for 2^f (relative error 2e-7), k added to the exponent.
- */
-export function decayFunction(polynomial: number): string {
-  if (polynomial === 0)
-    return /* wgsl */ `
-fn decay(v: vec4f) -> vec4f { return exp2(v); }`;
-  const parts = ["x", "y", "z", "w"].map((part, i) =>
-    i < 4 - polynomial ? `exp2(v.${part})` : `exp2_by_products(v.${part})`,
-  );
-  return /* wgsl */ `
-fn exp2_by_products(v: f32) -> f32 {
-  let bits = bitcast<u32>(max(v, -126.0) + 12582912.0);
-  let f = max(v, -126.0) - (bitcast<f32>(bits) - 12582912.0);
-  let p = 1.0 + f * (0.693147182 + f * (0.24022235 + f * (0.0555033013 + f * (0.00967186783 + f * 0.00133996189))));
-  return bitcast<f32>(bitcast<u32>(p) + (bits << 23u));
-}
-fn decay(v: vec4f) -> vec4f { return vec4f(${parts.join(", ")}); }`;
-}

@@ -34,6 +34,8 @@ export function forward(call: Call, backend: WebGpuBackend, wanted: WantedPlan =
         dInner,
         dState: A.columns,
         groups: options.groups ?? 1,
+        isSoftware: backend.about.isSoftware,
+        lanes: 0,
         mostChunks: mostChunksOf(backend, piece.sequences, stateSize),
       },
       wanted,
@@ -48,8 +50,8 @@ function forwardPiece(call: Call, backend: WebGpuBackend, piece: ScanPiece, plan
   const { groups = 1 } = options;
   const dInner = inputs.x.shape[2];
   const kind = kindOf(buffers, inputs.A.columns, dInner / groups, options.softplus ?? true);
-  const { vectors, channels, steps, polynomial, chunks, chunkSteps } = plan;
-  const base = { vectors, channels, steps, polynomial, ...kind };
+  const { chunks, chunkSteps, vectors, channels, ...layout } = plan;
+  const base = { vectors, channels, ...layout, ...kind };
   const blocks = Math.ceil(dInner / groups / channels);
   const params = {
     batch: piece.sequences,
@@ -60,6 +62,7 @@ function forwardPiece(call: Call, backend: WebGpuBackend, piece: ScanPiece, plan
     chunk_steps: chunkSteps,
     chunks,
     chunk_starts: Math.ceil(piece.steps / SAVE_EVERY),
+    once: 1,
   };
   const run = (spec: ForwardSpec, all: Buffers, count: number): void =>
     backend.dispatch(scanForward(spec), all, params, [groups * blocks, count, piece.sequences]);
