@@ -5,7 +5,7 @@ import { Module } from "../../nn/module.ts";
 import { RmsNorm } from "../../nn/rms-norm.ts";
 import { add } from "../../ops/add/index.ts";
 import { causalConv1d } from "../../ops/causal-conv1d/index.ts";
-import { isStepFused, mambaStep } from "../../ops/mamba-step/index.ts";
+import { isStepFused, isStepTiled, mambaStep } from "../../ops/mamba-step/index.ts";
 import { negativeExp, selectiveScan } from "../../ops/selective-scan/index.ts";
 import { currentTape } from "../../tensor/tape.ts";
 import { Parameter } from "../../tensor/parameter.ts";
@@ -136,14 +136,15 @@ export class MambaBlock extends Module {
 
   forward(hidden: Tensor, state: LayerState, context: BlockContext): { y: Tensor; state: LayerState } {
     const { inPlace, documentStarts } = context;
-    if (inPlace && !documentStarts && !currentTape() && isStepFused(hidden, this.mixer.products))
-      return { y: this.#step(hidden, state), state };
+    const isStep = isStepTiled(hidden) || isStepFused(hidden, this.mixer.products);
+    if (isStep && inPlace && !documentStarts && !currentTape())
+      return { y: this.#step(hidden, state, context.activations), state };
     const mixed = this.mixer.forward(this.norm.forward(hidden, context.activations), state, context);
     return { y: add({ a: hidden, b: mixed.y }, {}).y, state: mixed.state };
   }
 
   /** {@link forward} of one token a sequence by fused kernels. The state changes in place. */
-  #step(hidden: Tensor, { conv, ssm }: LayerState): Tensor {
+  #step(hidden: Tensor, { conv, ssm }: LayerState, activations: "f32" | "f16"): Tensor {
     const { inProj, conv1d, xProj, dtProj, A_log, D, outProj } = this.mixer;
     return mambaStep(
       {
@@ -163,7 +164,7 @@ export class MambaBlock extends Module {
         convState: conv,
         ssmState: ssm,
       },
-      { eps: this.norm.eps },
+      { eps: this.norm.eps, activations },
     ).y;
   }
 }

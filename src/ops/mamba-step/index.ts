@@ -8,7 +8,7 @@ import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as webgpu from "./webgpu.ts";
 
-export { isStepFused } from "./rules.ts";
+export { isStepFused, isStepTiled } from "./rules.ts";
 
 export type StepInputs = {
   readonly hidden: Tensor;
@@ -31,6 +31,8 @@ export type StepOutputs = { readonly y: Tensor };
 export interface StepOptions {
   /** Of the norm. */
   readonly eps: number;
+  /** Element type between the products of many rows. Default f32; few rows are float32 in any case. */
+  readonly activations?: "f32" | "f16";
 }
 
 /**
@@ -39,7 +41,7 @@ export interface StepOptions {
  *     x, z = inProj · rmsNorm(hidden);  x = silu(conv(x));  dt, B, C = xProj · x;  dt = softplus(dtProj · dt + dtBias)
  *     h = exp(-dt exp(A_log)) h + dt B x;  y = hidden + outProj · ((C h + D x) silu(z))
  *
- * All between the kernels is float32; weights of products may be f32 or f16 rows, or int8 on the devices that pack it.
+ * All between the kernels is float32, or of the type `activations` for more than 8 rows; weights of products may be f32 or f16 rows, or int8 on the devices that pack it.
  * A row has the same bits whatever else is in the batch.
  * @param hidden `[batch, 1, dModel]`  @param norm `[dModel]`
  * @param inProj `[2 dInner, dModel]`, inProjBias `[2 dInner]` or none  @param conv `[dInner, 2..4]`, convBias `[dInner]` or none
@@ -47,7 +49,7 @@ export interface StepOptions {
  * @param A_log `[dInner, dState]`, D `[dInner]`  @param outProj `[dModel, dInner]`, outProjBias `[dModel]` or none
  * @param convState `[batch, width - 1, dInner]`, oldest first  @param ssmState `[batch, dInner, dState]`
  * @returns y, the shape of hidden
- * @throws ShapeError; BackendError on a device where {@link isStepFused} says no
+ * @throws ShapeError; BackendError on a device where {@link isStepFused} and {@link isStepTiled} say no
  */
 export const mambaStep: Op<StepInputs, StepOutputs, StepOptions> = defineOp<StepInputs, StepOutputs, StepOptions>({
   name: "mambaStep",

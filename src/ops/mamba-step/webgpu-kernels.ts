@@ -3,10 +3,7 @@ import type { KernelFamily } from "../../backends/webgpu/index.ts";
 import { defineKernel } from "../../backends/webgpu/index.ts";
 import { ACTIVATIONS, loadQuad, quadType, repeat, storeQuad } from "../selective-scan/webgpu-wgsl.ts";
 import type { ProductSpec, WeightFormat } from "./webgpu-product.ts";
-import { productKernel, WEIGHT_TYPE } from "./webgpu-product.ts";
-
-/** Threads of a workgroup of {@link scanStep}. */
-export const SCAN_GROUP = 64;
+import { GROUP, outputsOfGroup, productKernel, UNIT, WEIGHT_TYPE } from "./webgpu-product.ts";
 
 const SAMPLE = { inputs: 64, rows: 1, format: "f32", perTeam: 2, split: 1, subgroup: 32, norm: true } as const;
 const HALF_SAMPLE = { ...SAMPLE, inputs: 72, rows: 3, format: "f16", perTeam: 1, split: 8 } as const;
@@ -17,6 +14,11 @@ type InProjectionSpec = ProductSpec & {
   readonly width: number;
   readonly bias: boolean;
   readonly convBias: boolean;
+  /**
+   * Outputs of xProj, of which each workgroup then adds up its own inputs' part; 0: not here. All outputs of a workgroup
+   * must be x or all z, in whole loads.
+   */
+  readonly partial: number;
 };
 
 /**
@@ -26,9 +28,9 @@ type InProjectionSpec = ProductSpec & {
 export const inProjection: KernelFamily<InProjectionSpec> = defineKernel<InProjectionSpec>(
   "inProjection",
   [
-    { ...SAMPLE, dInner: 32, width: 4, bias: true, convBias: true },
-    { ...HALF_SAMPLE, dInner: 32, width: 2, bias: false, convBias: false },
-    { ...SAMPLE, subgroup: 1, dInner: 32, width: 3, bias: false, convBias: true },
+    { ...SAMPLE, dInner: 32, width: 4, bias: true, convBias: true, partial: 36 },
+    { ...HALF_SAMPLE, dInner: 32, width: 2, bias: false, convBias: false, partial: 0 },
+    { ...SAMPLE, subgroup: 1, dInner: 32, width: 3, bias: false, convBias: true, partial: 0 },
   ],
   (spec) => ({
     buffers: {
@@ -39,13 +41,17 @@ export const inProjection: KernelFamily<InProjectionSpec> = defineKernel<InProje
       taps: "read f32",
       ...(spec.convBias ? { tap_bias: "read f32" as const } : {}),
       conv: "add f32",
+      ...(spec.partial > 0
+        ? { x_proj: `read ${WEIGHT_TYPE[spec.format]}` as const, partials: "write f32" as const }
+        : {}),
       y: "write f32",
     },
     params: ["outputs", "scales_at", "eps: f32"],
     body: `${ACTIVATIONS}
 const D_INNER = ${spec.dInner}u;
 const WIDTH = ${spec.width}u;
-${productKernel(spec, prepareConvolution(spec), finishConvolution(spec))}`,
+${spec.partial > 0 ? `var<workgroup> own_x: array<f32, ${outputsOfGroup(spec) * spec.rows}>;` : ""}
+${productKernel(spec, prepareConvolution(spec), finishConvolution(spec), spec.partial > 0 ? addPartials(spec) : "")}`,
   }),
 );
 
@@ -65,7 +71,28 @@ ${convBias ? "    tap_bias_here = tap_bias[params.tap_bias_at + output];" : ""}
 ${bias ? "  if (is_mine) { own_bias = bias[params.bias_at + output]; }" : ""}`;
 }
 
-function finishConvolution({ width }: InProjectionSpec): string {
+/** The part of xProj · x that belongs to the x of this workgroup. */
+function addPartials({ partial, format }: InProjectionSpec): string {
+  return /* wgsl */ `
+  if (first_output < D_INNER) {
+    workgroupBarrier();
+    for (var i = thread; i < ${partial}u * ROWS; i += ${GROUP}u) {
+      let own_row = i / ${partial}u;
+      let place = (params.x_proj_at + i % ${partial}u * D_INNER + first_output) / UNIT;
+      var sum = 0.0;
+      for (var k = 0u; k < GROUP_OUTPUTS / UNIT; k++) {
+        let loaded = x_proj[place + k];
+        for (var part = 0u; part < ${UNIT[format] / 4}u; part++) {
+          let at = own_row * GROUP_OUTPUTS + k * UNIT + 4u * part;
+          sum += dot(weights(loaded, part), vec4f(own_x[at], own_x[at + 1u], own_x[at + 2u], own_x[at + 3u]));
+        }
+      }
+      partials[params.partials_at + (first_output / GROUP_OUTPUTS * ROWS) * ${partial}u + i] = sum;
+    }
+  }`;
+}
+
+function finishConvolution({ width, partial }: InProjectionSpec): string {
   const last = width - 1;
   return /* wgsl */ `
     value += own_bias;
@@ -75,6 +102,7 @@ ${repeat(width - 2, (k) => `      conv[conv_first + ${k}u * D_INNER] = before_${
       var sum = tap_bias_here + tap_${last} * value;
 ${repeat(width - 1, (k) => `      sum += tap_${k} * before_${k};\n`)}
       value = sum * sigmoid(vec4f(sum)).x;
+${partial > 0 ? "      own_x[row * GROUP_OUTPUTS + thread % GROUP_OUTPUTS] = value;" : ""}
     }
     y[params.y_at + row * params.y_stride + output] = value;`;
 }
@@ -125,32 +153,40 @@ export type ScanStepSpec = {
   readonly dState: number;
   readonly dtRank: number;
   readonly format: WeightFormat;
+  /** Type of x, z and y. */
+  readonly type: string;
+  /** Whether x and z are tensors of their own; else the halves of one, which a kernel with few buffers binds once. */
+  readonly isApart: boolean;
+  /** Parts of dtBC, `[partials, rows, dtRank + 2 dState]`, that are added up here first; 0: it comes whole. */
+  readonly partials: number;
+  /** Rows of the batch, where there are parts. */
+  readonly rows: number;
 };
 
 /**
  * dt = softplus(dtProj · dtBC[..dtRank] + bias); h = exp(-dt exp(A_log)) h + dt B x, in place; y = (C h + D x) silu(z).
  * A lane has four states of a channel; the lanes of a channel share its sums.
  */
-export const scanStep: KernelFamily<ScanStepSpec> = defineKernel(
+export const scanStep: KernelFamily<ScanStepSpec> = defineKernel<ScanStepSpec>(
   "scanStep",
   [
-    { dInner: 32, dState: 16, dtRank: 4, format: "f32" },
-    { dInner: 32, dState: 6, dtRank: 3, format: "f16" },
-    { dInner: 32, dState: 8, dtRank: 3, format: "int8" },
+    { dInner: 32, dState: 16, dtRank: 4, format: "f32", type: "f32", isApart: false, partials: 8, rows: 2 },
+    { dInner: 32, dState: 6, dtRank: 3, format: "f16", type: "f16", isApart: true, partials: 0, rows: 0 },
+    { dInner: 32, dState: 8, dtRank: 3, format: "int8", type: "f32", isApart: false, partials: 0, rows: 0 },
   ],
   (spec) => {
-    const { dState, dtRank, format } = spec;
+    const { dState, dtRank, format, type, isApart } = spec;
     const isWide = { states: dState % 4 === 0, weight: dtRank % 4 === 0, dtBC: dState % 4 === 0 && dtRank % 4 === 0 };
     return {
       buffers: {
-        xz: "read f32",
+        ...(isApart ? { x: `read ${type}` as const, z: `read ${type}` as const } : { xz: `read ${type}` as const }),
         dtBC: `read ${quadType("f32", isWide.dtBC)}`,
         weight: `read ${format === "int8" ? "u32" : quadType(format, isWide.weight)}`,
         bias: "read f32",
         A_log: `read ${quadType("f32", isWide.states)}`,
         D: "read f32",
         h: `add ${quadType("f32", isWide.states)}`,
-        y: "write f32",
+        y: `write ${type}`,
       },
       params: ["weight_row", "scales_at"],
       body: scanStepText(spec, isWide),
@@ -158,21 +194,70 @@ export const scanStep: KernelFamily<ScanStepSpec> = defineKernel(
   },
 );
 
-function scanStepText({ dInner, dState, dtRank, format }: ScanStepSpec, isWide: WideLoads): string {
+function scanStepText(spec: ScanStepSpec, isWide: WideLoads): string {
+  const { dInner, dState, dtRank, format, type, isApart, partials } = spec;
+  const threads = scanThreads(spec);
   return /* wgsl */ `
+const THREADS = ${threads}u;
 const D_INNER = ${dInner}u;
 const D_STATE = ${dState}u;
 const DT_RANK = ${dtRank}u;
 const LANES = ${Math.ceil(dState / 4)}u;
-const CHANNELS = ${SCAN_GROUP}u / LANES;
-var<workgroup> dt_parts: array<f32, ${SCAN_GROUP}>;
-var<workgroup> y_parts: array<f32, ${SCAN_GROUP}>;
-${ACTIVATIONS}${loadQuad("dtBC", isWide.dtBC)}${format === "int8" ? LOAD_INT8 : loadQuad("weight", isWide.weight)}
+const CHANNELS = THREADS / LANES;
+var<workgroup> dt_parts: array<f32, THREADS>;
+var<workgroup> y_parts: array<f32, THREADS>;
+${ACTIVATIONS}${partials > 0 ? gatherPartials(spec) : `${loadQuad("dtBC", isWide.dtBC)}\nfn gather(row: u32, thread: u32) {}`}
+${format === "int8" ? LOAD_INT8 : loadQuad("weight", isWide.weight)}
 ${loadQuad("A_log", isWide.states)}${loadQuad("h", isWide.states)}${storeQuad("h", "f32", isWide.states)}
+alias Activation = ${type};
+${isApart ? LOAD_APART : LOAD_HALVES}
 ${SCAN_MAIN}`;
 }
 
-const SCAN_MAIN = /* wgsl */ `@compute @workgroup_size(${SCAN_GROUP})
+/** Threads of a workgroup of {@link scanStep}: more where parts are added up first, so that few do it. */
+export function scanThreads({ partials }: Pick<ScanStepSpec, "partials">): number {
+  return partials > 0 ? 256 : 64;
+}
+
+/** `gather` adds up the parts of a row of dtBC in workgroup memory, where `load_dtBC` finds it. */
+function gatherPartials({ dState, dtRank, partials, rows }: ScanStepSpec): string {
+  const columns = dtRank + 2 * dState;
+  return /* wgsl */ `
+const QUADS = ${columns / 4}u;
+const SHARES = THREADS / QUADS;
+var<workgroup> shares: array<vec4f, THREADS>;
+var<workgroup> row_of_dtBC: array<vec4f, QUADS>;
+
+fn gather(row: u32, thread: u32) {
+  var sum = vec4f();
+  if (thread / QUADS < SHARES) {
+    for (var i = thread / QUADS; i < ${partials}u; i += SHARES) {
+      sum += dtBC[params.dtBC_at / 4u + (i * ${rows}u + row) * QUADS + thread % QUADS];
+    }
+  }
+  shares[thread] = sum;
+  workgroupBarrier();
+  if (thread < QUADS) {
+    var total = vec4f();
+    for (var i = 0u; i < SHARES; i++) { total += shares[i * QUADS + thread]; }
+    row_of_dtBC[thread] = total;
+  }
+  workgroupBarrier();
+}
+
+fn load_dtBC(row: u32, column: u32, count: u32) -> vec4f { return row_of_dtBC[column / 4u]; }`;
+}
+
+const LOAD_APART = /* wgsl */ `
+fn load_x(row: u32, channel: u32) -> f32 { return f32(x[params.x_at + row * params.x_stride + channel]); }
+fn load_z(row: u32, channel: u32) -> f32 { return f32(z[params.z_at + row * params.z_stride + channel]); }`;
+
+const LOAD_HALVES = /* wgsl */ `
+fn load_x(row: u32, channel: u32) -> f32 { return f32(xz[params.xz_at + row * params.xz_stride + channel]); }
+fn load_z(row: u32, channel: u32) -> f32 { return load_x(row, D_INNER + channel); }`;
+
+const SCAN_MAIN = /* wgsl */ `
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let row = group.y;
   let lane = thread % LANES;
@@ -184,18 +269,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   var B = vec4f();
   var C = vec4f();
   var before = vec4f();
-  var x = 0.0;
-  var z = 0.0;
+  var input = 0.0;
+  var gate = 0.0;
   var skip = 0.0;
   var dt_part = 0.0;
   if (is_inside) {
-    x = xz[params.xz_at + row * params.xz_stride + channel];
-    z = xz[params.xz_at + row * params.xz_stride + D_INNER + channel];
+    input = load_x(row, channel);
+    gate = load_z(row, channel);
     skip = D[params.D_at + channel];
     A = -exp(load_A_log(channel, state, count));
+    before = load_h(row * D_INNER + channel, state, count);
+  }
+  gather(row, thread);
+  if (is_inside) {
     B = load_dtBC(row, DT_RANK + state, count);
     C = load_dtBC(row, DT_RANK + D_STATE + state, count);
-    before = load_h(row * D_INNER + channel, state, count);
     if (lane == 0u) { dt_part = bias[params.bias_at + channel]; }
     for (var i = state; i < DT_RANK; i += 4u * LANES) {
       let left = min(4u, DT_RANK - i);
@@ -209,16 +297,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     var dt = 0.0;
     for (var i = 0u; i < LANES; i++) { dt += dt_parts[thread - lane + i]; }
     dt = softplus(vec4f(dt)).x;
-    let after = exp(dt * A) * before + dt * x * B;
+    let after = exp(dt * A) * before + dt * input * B;
     store_h(row * D_INNER + channel, state, count, after);
     y_part = dot(C, after);
   }
   y_parts[thread] = y_part;
   workgroupBarrier();
   if (is_inside && lane == 0u) {
-    var sum = skip * x;
+    var sum = skip * input;
     for (var i = 0u; i < LANES; i++) { sum += y_parts[thread + i]; }
-    y[params.y_at + row * params.y_stride + channel] = sum * z * sigmoid(vec4f(z)).x;
+    y[params.y_at + row * params.y_stride + channel] = Activation(sum * gate * sigmoid(vec4f(gate)).x);
   }
 }`;
 

@@ -49,12 +49,12 @@ const MOST_UNROLLED = 16;
 
 /**
  * A kernel that ends with one thread an (output, row), which has `value`, the finished sum, in `finish`. What it needs
- * beside the sum it loads in `prepare`, while the sums are under way. Both see `output`, `row` and `is_mine`.
+ * beside the sum it loads in `prepare`, while the sums are under way. Both see `output`, `row` and `is_mine`. `after` runs in all threads at last.
  *
  * Buffers x (vec4<f32>), weight and, with `norm`, norm (vec4<f32>); parameters outputs, scales_at (where the scales of
  * int8 rows begin, in bytes) and eps (of the norm).
  */
-export function productKernel(spec: ProductSpec, prepare: string, finish: string): string {
+export function productKernel(spec: ProductSpec, prepare: string, finish: string, after = ""): string {
   const { inputs, rows, format, perTeam, split, subgroup, norm } = spec;
   const team = teamOf(subgroup);
   const units = inputs / UNIT[format];
@@ -111,6 +111,7 @@ ${format === "int8" ? SCALED : ""}
 ${norm ? "    value *= inverseSqrt(total(mine / PER_TEAM, PER_TEAM * ROWS + row) / f32(UNITS * UNIT) + params.eps);" : ""}
 ${finish}
   }
+${after}
 }`;
 }
 

@@ -2,56 +2,117 @@
 // the scan; output projection with the residual.
 import type { Kernel, Place, WebGpuBackend } from "../../backends/webgpu/index.ts";
 import { groupsFor } from "../../backends/webgpu/index.ts";
-import { BYTES_PER_ELEMENT } from "../../core/dtype.ts";
 import type { ForwardCall } from "../../tensor/define-op.ts";
 import { scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { emptyTensor } from "../../tensor/tensor.ts";
+import { add } from "../add/index.ts";
+import { causalConv1d } from "../causal-conv1d/index.ts";
+import { linear } from "../linear/index.ts";
 import type { GpuInt8Layout } from "../linear/webgpu-pack.ts";
 import { gpuInt8Layout } from "../linear/webgpu-pack.ts";
+import { rmsNorm } from "../rms-norm/index.ts";
 import type { HeadInputs, StepInputs, StepOptions, StepOutputs } from "./index.ts";
-import { inProjection, projection, scanStep, SCAN_GROUP } from "./webgpu-kernels.ts";
+import { MOST_ROWS } from "./rules.ts";
+import { inProjection, projection, scanStep, scanThreads } from "./webgpu-kernels.ts";
 import type { ProductSpec, WeightFormat } from "./webgpu-product.ts";
 import { GROUP, outputsOfGroup } from "./webgpu-product.ts";
 
-export function step(
-  { inputs, outputs, options }: ForwardCall<StepInputs, StepOutputs, StepOptions>,
-  backend: WebGpuBackend,
-): void {
+type StepCall = ForwardCall<StepInputs, StepOutputs, StepOptions>;
+
+export function step(call: StepCall, backend: WebGpuBackend): void {
   scope(() => {
-    const { hidden, conv, A_log, dtProj } = inputs;
-    const [batch, dInner] = [hidden.rows, conv.rows];
-    const [dState, dtRank] = [A_log.columns, dtProj.columns];
-    const xz = emptyTensor(backend, [batch, 2 * dInner]);
-    dispatchInProjection(backend, inputs, xz, options.eps);
-    const dtBC = emptyTensor(backend, [batch, dtRank + 2 * dState]);
-    dispatchProjection(backend, { x: xz.columnsOf(0, dInner), weight: inputs.xProj, y: dtBC });
-    const y = emptyTensor(backend, [batch, dInner]);
-    const kernel = scanStep({ dInner, dState, dtRank, format: formatOf(dtProj) });
-    const channels = Math.floor(SCAN_GROUP / Math.ceil(dState / 4));
-    backend.dispatch(
-      kernel,
-      {
-        xz,
-        dtBC,
-        weight: placeOf(dtProj),
-        bias: inputs.dtBias,
-        A_log,
-        D: inputs.D,
-        h: inputs.ssmState,
-        y,
-      },
-      { weight_row: int8Of(dtProj)?.rowStride ?? 0, scales_at: int8Of(dtProj)?.scalesAt ?? 0 },
-      [Math.ceil(dInner / channels), batch],
-    );
-    dispatchProjection(backend, {
-      x: y,
-      weight: inputs.outProj,
-      bias: inputs.outProjBias,
-      residual: hidden,
-      y: outputs.y,
-    });
+    if (call.inputs.hidden.rows <= MOST_ROWS) stepFewRows(call, backend);
+    else stepManyRows(call, backend);
   });
+}
+
+function stepFewRows({ inputs, outputs, options }: StepCall, backend: WebGpuBackend): void {
+  const { hidden, conv, A_log, dtProj, xProj, outProj, outProjBias: bias } = inputs;
+  const [batch, dInner] = [hidden.rows, conv.rows];
+  const xz = emptyTensor(backend, [batch, 2 * dInner]);
+  const columns = dtProj.columns + 2 * A_log.columns;
+  const partials = partialsOf(backend, inputs);
+  const dtBC = emptyTensor(backend, [Math.max(1, partials) * batch, columns]);
+  dispatchInProjection(backend, inputs, { xz, partials: partials > 0 ? dtBC : undefined }, options.eps);
+  if (partials === 0) dispatchProjection(backend, { x: xz.columnsOf(0, dInner), weight: xProj, y: dtBC });
+  const y = emptyTensor(backend, [batch, dInner]);
+  dispatchScan(backend, inputs, { xz, dtBC, y }, partials);
+  dispatchProjection(backend, { x: y, weight: outProj, bias, residual: hidden, y: outputs.y });
+}
+
+/** Buffers of the input projection when it begins xProj too. */
+const MOST_BUFFERS = 10;
+/** Columns of dtBC that the threads of a scan's workgroup add up, four each. */
+const MOST_COLUMNS = 1024;
+
+/**
+ * Parts into which xProj · x is cut, one a workgroup of the input projection, so that it needs no kernel of its own; 0
+ * where the sizes do not suit that.
+ */
+function partialsOf(backend: WebGpuBackend, { hidden, inProj, xProj, conv, A_log, dtProj }: StepInputs): number {
+  const spec = productSpec(backend, hidden, inProj, { norm: true });
+  const outputs = outputsOfGroup(spec);
+  const [dInner, columns] = [conv.rows, xProj.rows];
+  const suits =
+    backend.device.limits.maxStorageBuffersPerShaderStage >= MOST_BUFFERS &&
+    outputs >= 16 &&
+    dInner % outputs === 0 &&
+    spec.format !== "int8" &&
+    formatOf(xProj) === spec.format &&
+    columns <= MOST_COLUMNS &&
+    A_log.columns % 4 === 0 &&
+    dtProj.columns % 4 === 0;
+  return suits ? dInner / outputs : 0;
+}
+
+/** Products by tiles of many rows; the scan's step with dt's projection, softplus, skip and gate is one kernel still. */
+function stepManyRows({ inputs, outputs, options }: StepCall, backend: WebGpuBackend): void {
+  const { hidden, conv, convState } = inputs;
+  const { eps, activations: dtype = "f32" } = options;
+  const [batch, dInner] = [hidden.rows, conv.rows];
+  const normed = rmsNorm({ x: hidden, weight: inputs.norm }, { eps, dtype }).y;
+  const xz = linear({ x: normed, weight: inputs.inProj, bias: inputs.inProjBias }, { dtype }).y;
+  const x = causalConv1d(
+    { x: xz.columnsOf(0, dInner), weight: conv, bias: inputs.convBias, initialState: convState },
+    { silu: true },
+    { finalState: convState },
+  ).y;
+  const dtBC = linear({ x, weight: inputs.xProj }, { dtype: "f32" }).y;
+  const y = emptyTensor(backend, [batch, 1, dInner], dtype);
+  dispatchScan(backend, inputs, { x, z: xz.columnsOf(dInner, 2 * dInner), dtBC, y });
+  const mixed = linear({ x: y, weight: inputs.outProj, bias: inputs.outProjBias }, { dtype }).y;
+  add({ a: hidden, b: mixed }, {}, { y: outputs.y });
+}
+
+/** x and z of the scan's step, together or apart, and what it reads and writes beside the weights. */
+type Scanned = ({ readonly xz: Tensor } | { readonly x: Tensor; readonly z: Tensor }) & {
+  readonly dtBC: Tensor;
+  readonly y: Tensor;
+};
+
+function dispatchScan(backend: WebGpuBackend, inputs: StepInputs, scanned: Scanned, partials = 0): void {
+  const { A_log, D, dtProj, dtBias, ssmState } = inputs;
+  const [dInner, dState, dtRank] = [D.columns, A_log.columns, dtProj.columns];
+  const { dtype: type } = scanned.y;
+  const kernel = scanStep({
+    dInner,
+    dState,
+    dtRank,
+    format: formatOf(dtProj),
+    type,
+    isApart: "x" in scanned,
+    partials,
+    rows: partials > 0 ? scanned.y.rows : 0,
+  });
+  const channels = Math.floor(scanThreads({ partials }) / Math.ceil(dState / 4));
+  const int8 = int8Of(dtProj);
+  backend.dispatch(
+    kernel,
+    { ...scanned, weight: placeOf(dtProj), bias: dtBias, A_log, D, h: ssmState },
+    { weight_row: int8?.rowStride ?? 0, scales_at: int8?.scalesAt ?? 0 },
+    [Math.ceil(dInner / channels), scanned.y.rows],
+  );
 }
 
 export function head(
@@ -62,7 +123,12 @@ export function head(
   dispatchProjection(backend, { x: hidden, norm, weight, y: outputs.y }, options.eps);
 }
 
-function dispatchInProjection(backend: WebGpuBackend, inputs: StepInputs, xz: Tensor, eps: number): void {
+function dispatchInProjection(
+  backend: WebGpuBackend,
+  inputs: StepInputs,
+  { xz, partials }: { readonly xz: Tensor; readonly partials: Tensor | undefined },
+  eps: number,
+): void {
   const { hidden, norm, inProj, inProjBias, conv, convBias, convState } = inputs;
   const spec = {
     ...productSpec(backend, hidden, inProj, { norm: true }),
@@ -70,6 +136,7 @@ function dispatchInProjection(backend: WebGpuBackend, inputs: StepInputs, xz: Te
     width: conv.columns,
     bias: inProjBias !== undefined,
     convBias: convBias !== undefined,
+    partial: partials?.columns ?? 0,
   };
   const buffers = {
     x: hidden,
@@ -79,6 +146,7 @@ function dispatchInProjection(backend: WebGpuBackend, inputs: StepInputs, xz: Te
     taps: conv,
     ...(convBias ? { tap_bias: convBias } : {}),
     conv: convState,
+    ...(partials ? { x_proj: inputs.xProj, partials } : {}),
     y: xz,
   };
   const params = { eps, outputs: inProj.rows, scales_at: int8Of(inProj)?.scalesAt ?? 0 };
@@ -95,31 +163,24 @@ interface Projected {
   readonly y: Tensor;
 }
 
-/** y = weight · x (+ bias) (+ residual); the weight in pieces of rows where a binding is too small for it. */
+/** y = weight · x (+ bias) (+ residual), x normalised first where a norm is given. */
 function dispatchProjection(backend: WebGpuBackend, all: Projected, eps = 0): void {
   const { x, norm, weight, bias, residual, y } = all;
-  const rowBytes = weight.rowStride * BYTES_PER_ELEMENT[weight.dtype];
-  const int8 = int8Of(weight);
-  const most = int8 ? weight.rows : Math.floor((backend.maxBindingBytes - 512) / rowBytes / 8) * 8;
-  for (let first = 0; first < weight.rows; first += most) {
-    const end = Math.min(weight.rows, first + most);
-    const isWhole = end - first === weight.rows;
-    const spec = {
-      ...productSpec(backend, x, weight, { norm: norm !== undefined }),
-      bias: bias !== undefined,
-      residual: residual !== undefined,
-    };
-    const buffers = {
-      x,
-      ...(norm ? { norm } : {}),
-      weight: isWhole ? placeOf(weight) : weight.rowsOf(first, end - first),
-      ...(bias ? { bias: isWhole ? bias : bias.columnsOf(first, end) } : {}),
-      ...(residual ? { residual: isWhole ? residual : residual.columnsOf(first, end) } : {}),
-      y: isWhole ? y : y.columnsOf(first, end),
-    };
-    const params = { outputs: end - first, scales_at: int8?.scalesAt ?? 0, eps };
-    dispatchOutputs(backend, projection(spec), buffers, params, spec);
-  }
+  const spec = {
+    ...productSpec(backend, x, weight, { norm: norm !== undefined }),
+    bias: bias !== undefined,
+    residual: residual !== undefined,
+  };
+  const buffers = {
+    x,
+    ...(norm ? { norm } : {}),
+    weight: placeOf(weight),
+    ...(bias ? { bias } : {}),
+    ...(residual ? { residual } : {}),
+    y,
+  };
+  const params = { outputs: weight.rows, scales_at: int8Of(weight)?.scalesAt ?? 0, eps };
+  dispatchOutputs(backend, projection(spec), buffers, params, spec);
 }
 
 function dispatchOutputs(
