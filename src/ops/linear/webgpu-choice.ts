@@ -10,11 +10,13 @@ import type { PlainTile } from "./webgpu-tiles.ts";
 /** Rows of x up to which weights are read row by row instead of by tiles. */
 export const MOST_VECTOR_ROWS = 8;
 
-/** Workgroups that keep a large GPU busy. */
-const ENOUGH_GROUPS = 128;
-/** Terms of a sum below which it is not split. */
-const LEAST_SPAN = 256;
-const MOST_SPLITS = 64;
+/** Workgroups with which a tile is large enough: then the largest such tile is taken. */
+const ENOUGH_GROUPS = 96;
+/** Steps are split until there are so many workgroups, while each has so many steps left: fewer the longer the sums. */
+const SPLITS = [
+  { groups: 256, span: 512 },
+  { groups: 1024, span: 2048 },
+] as const;
 
 /** A tile, and into how many parts the steps are split. */
 export interface Choice<Tile> {
@@ -22,11 +24,14 @@ export interface Choice<Tile> {
   readonly splits: number;
 }
 
-/** From large to small: the first of which there are enough is taken. */
+/** Elements computed beyond the edges, as a share of the fewest that any tile takes: more than that, and a tile is left out. */
+const MOST_WASTE = 1.1;
+
+/** From large to small. One stage: two were slower in every size (README.md). */
 const MATRIX_TILES: readonly MatrixTile[] = [
   { tileRows: 128, tileColumns: 128, tileSteps: 32, partRows: 64, partColumns: 64, stages: 1 },
   { tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1 },
-  { tileRows: 32, tileColumns: 64, tileSteps: 64, partRows: 16, partColumns: 32, stages: 1 },
+  { tileRows: 32, tileColumns: 128, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1 },
 ];
 
 const PLAIN_TILES: readonly PlainTile[] = [
@@ -67,8 +72,12 @@ function chooseTile<Tile extends { tileRows: number; tileColumns: number }>(
 ): Choice<Tile> {
   const groupsOf = ({ tileRows, tileColumns }: Tile): number =>
     Math.ceil(rows / tileRows) * Math.ceil(columns / tileColumns);
-  const splitsOf = (tile: Tile): number =>
-    Math.max(1, Math.min(MOST_SPLITS, Math.floor(steps / LEAST_SPAN), Math.floor(ENOUGH_GROUPS / groupsOf(tile))));
-  const tile = tiles.find((each) => groupsOf(each) * splitsOf(each) >= ENOUGH_GROUPS) ?? tiles.at(-1)!;
-  return { tile, splits: splitsOf(tile) };
+  const areaOf = (tile: Tile): number => groupsOf(tile) * tile.tileRows * tile.tileColumns;
+  const leastArea = Math.min(...tiles.map(areaOf));
+  const tight = tiles.filter((each) => areaOf(each) <= MOST_WASTE * leastArea);
+  const tile = tight.find((each) => groupsOf(each) >= ENOUGH_GROUPS) ?? tight.at(-1)!;
+  const splits = SPLITS.map(({ groups, span }) =>
+    Math.min(Math.floor(steps / span), Math.round(groups / groupsOf(tile))),
+  );
+  return { tile, splits: Math.max(1, ...splits) };
 }

@@ -50,7 +50,7 @@ fn main(
   let begin = group.z * params.span;
   let end = min(begin + params.span, params.steps);
   // A bound that compilers do not know, so that they unroll nothing.
-  let four = min(params.steps + 4u, 4u);
+  let four = select(4u, params.steps, params.steps == 0u);
   var sums: mat4x4f;
   for (var begun = begin; begun < end; begun += 4u) {
 ${block("a", spec.aAlong, "first_row")}

@@ -42,7 +42,7 @@ fn element_of(matrix: Emulated, row: u32, column: u32) -> f32 {
 
 // The bound of k is unknown to compilers: unrolled, this takes software adapters ten seconds to compile.
 fn multiply_emulated(a: Emulated, b: Emulated, sum: ptr<function, array<f32, 8>>, lane: u32) {
-  let steps = min(params.steps + ${MATRIX}u, ${MATRIX}u);
+  let steps = select(${MATRIX}u, params.steps, params.steps == 0u);
   for (var i = 0u; i < steps / 2u; i++) {
     for (var k = 0u; k < steps; k++) {
       (*sum)[i] += element_of(a, lane / 2u, k) * element_of(b, k, lane % 2u * 8u + i);

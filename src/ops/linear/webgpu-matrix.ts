@@ -116,7 +116,7 @@ fn ${name}_element(outer: u32, step: u32) -> f16 {
 fn read_${name}(outer: u32, step: u32) -> vec4u {
   var halves: array<f16, 8>;
   // A bound that compilers do not know: unrolled, this takes software adapters long to compile.
-  for (var i = 0u; i < min(params.steps + 8u, 8u); i++) { halves[i] = ${name}_element(${outerOf}, ${stepOf}); }
+  for (var i = 0u; i < select(8u, params.steps, params.steps == 0u); i++) { halves[i] = ${name}_element(${outerOf}, ${stepOf}); }
   return pack_halves(vec4h(halves[0], halves[1], halves[2], halves[3]), vec4h(halves[4], halves[5], halves[6], halves[7]));
 }`;
 }

@@ -1,10 +1,9 @@
-// Sums that finish a product: of the parts into which its steps were split, and over the rows of a matrix.
-import type { KernelFamily, KernelSpec, WebGpuBackend } from "../../backends/webgpu/index.ts";
-import { defineKernel, groupsFor } from "../../backends/webgpu/index.ts";
+// The sum that finishes a product whose steps were split into parts.
+import type { KernelFamily, KernelSpec } from "../../backends/webgpu/index.ts";
+import { defineKernel } from "../../backends/webgpu/index.ts";
 import { WORKGROUP } from "../webgpu-elements.ts";
 import type { EpilogueSpec } from "./webgpu-epilogue.ts";
 import { epilogue, epilogueBuffers } from "./webgpu-epilogue.ts";
-import type { Operand } from "./webgpu-product.ts";
 
 interface ReduceSpec extends EpilogueSpec, KernelSpec {}
 
@@ -37,34 +36,3 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 }`,
   }),
 );
-
-/** Rows that a thread adds. */
-const BLOCK_ROWS = 256;
-
-const sumBlocks: KernelFamily<{ x: string }> = defineKernel("sumBlocks", [{ x: "f32" }, { x: "f16" }], ({ x }) => ({
-  buffers: { x: `read ${x}`, parts: "write f32" },
-  params: ["rows", "columns"],
-  body: /* wgsl */ `
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
-  if (column >= params.columns) { return; }
-  var sum = 0.0;
-  for (var row = id.y * ${BLOCK_ROWS}u; row < min((id.y + 1u) * ${BLOCK_ROWS}u, params.rows); row++) {
-    sum += f32(x[params.x_at + row * params.x_stride + column]);
-  }
-  parts[params.parts_at + id.y * params.columns + column] = sum;
-}`,
-}));
-
-/** to[column] (+)= the sum over the rows of x, by blocks of rows that are added in their order. */
-export function sumRows(backend: WebGpuBackend, x: Operand, to: Operand, adds: boolean): void {
-  const { rows, columns } = x;
-  const blocks = Math.ceil(rows / BLOCK_ROWS);
-  const parts = backend.allocate("f32", blocks * columns);
-  backend.dispatch(sumBlocks({ x: x.type }), { x, parts }, { rows, columns }, [Math.ceil(columns / 64), blocks]);
-  const end = { y: "f32", yWide: false, adds, bias: false, scales: false } as const;
-  const params = { rows: 1, columns, count: blocks };
-  backend.dispatch(addParts(end), { parts, y: to }, params, groupsFor(Math.ceil(columns / 4), WORKGROUP));
-  backend.release(parts);
-}

@@ -69,7 +69,7 @@ fn ${name}_element(outer: u32, step: u32, end: u32) -> f32 {
 fn read_${name}(outer: u32, step: u32, end: u32) -> vec4f {
   var values = vec4f();
   // A bound that compilers do not know: unrolled, this takes software adapters long to compile.
-  for (var i = 0u; i < min(params.steps + 4u, 4u); i++) { values[i] = ${name}_element(${element}, end); }
+  for (var i = 0u; i < select(4u, params.steps, params.steps == 0u); i++) { values[i] = ${name}_element(${element}, end); }
   return values;
 }`;
 }

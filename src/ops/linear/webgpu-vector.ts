@@ -60,7 +60,7 @@ function narrowReader(name: "a" | "b"): string {
   return /* wgsl */ `
 fn read_${name}(at: u32, step: u32) -> vec4f {
   var values = vec4f();
-  for (var i = 0u; i < 4u; i++) {
+  for (var i = 0u; i < select(4u, params.steps, params.steps == 0u); i++) {
     if (step + i < params.steps) { values[i] = f32(${name}[at + i]); }
   }
   return values;

@@ -4,6 +4,7 @@ import { groupsFor } from "../../backends/webgpu/index.ts";
 import type { Kernel } from "../../backends/webgpu/index.ts";
 import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { addColumnSums } from "../webgpu-column-sums.ts";
 import { WORKGROUP } from "../webgpu-elements.ts";
 import type { LinearInputs, LinearOptions, LinearOutputs } from "./index.ts";
 import { checkHasGradient } from "./pack.ts";
@@ -25,7 +26,7 @@ import {
   sizesOf,
   stepsOf,
 } from "./webgpu-product.ts";
-import { addParts, sumRows } from "./webgpu-sums.ts";
+import { addParts } from "./webgpu-sums.ts";
 import type { PlainTile } from "./webgpu-tiles.ts";
 import { multiplyByTiles } from "./webgpu-tiles.ts";
 import type { VectorSpec } from "./webgpu-vector.ts";
@@ -62,19 +63,7 @@ export function backward(
   if (gradInputs.x) multiply(backend, product(operandOf(gradY, "steps"), operandOf(weight, "outer"), gradInputs.x));
   if (gradInputs.weight)
     multiply(backend, product(operandOf(gradY, "outer"), operandOf(x, "outer"), gradInputs.weight));
-  if (gradInputs.bias) addColumnSums(backend, operandOf(gradY, "steps"), gradInputs.bias);
-}
-
-function addColumnSums(backend: WebGpuBackend, gradY: Operand, gradBias: Tensor): void {
-  let adds = backend.hasContent(gradBias);
-  const count = Math.max(
-    1,
-    Math.floor(backend.maxBindingBytes / (boundBytes(rowsOf(gradY, 0, 1)) + gradY.rowStride * 4)),
-  );
-  for (let row = 0; row < gradY.rows; row += count) {
-    sumRows(backend, rowsOf(gradY, row, Math.min(count, gradY.rows - row)), operandOf(gradBias, "steps"), adds);
-    adds = true;
-  }
+  if (gradInputs.bias) addColumnSums(backend, gradY, gradInputs.bias);
 }
 
 /** Computes a product, in pieces where a matrix is larger than a binding. */
@@ -239,7 +228,7 @@ export type VectorTile = Pick<VectorSpec, "lanes" | "threads" | "outputs" | "sub
 function multiplyAsVectors(backend: WebGpuBackend, product: Product): void {
   const [least, most] = backend.about.subgroupSize;
   const subgroups = backend.has("subgroups") && least === most && most >= 4;
-  const outputs = product.to.columns >= 4096 ? 4 : product.to.columns >= 1024 ? 2 : 1;
+  const outputs = product.to.columns >= 1024 ? 2 : 1;
   vectors(backend, product, { lanes: subgroups ? most : 32, threads: 128, outputs, subgroups });
 }
 
