@@ -31,7 +31,10 @@ const DRIVERS = "/usr/share/vulkan/icd.d";
 function chooseDriver(): void {
   if (process.env.MAMBA_TEST_GPU !== undefined || !existsSync(DRIVERS)) return;
   const lavapipe = readdirSync(DRIVERS).find((name) => /^lvp_icd.*\.json$/.test(name));
-  if (lavapipe) process.env.VK_DRIVER_FILES ??= join(DRIVERS, lavapipe);
+  if (!lavapipe) return;
+  process.env.VK_DRIVER_FILES ??= join(DRIVERS, lavapipe);
+  // It compiles each kernel for the processor, for a second or more, and runs it for a moment: no optimisation pays.
+  process.env.GALLIVM_PERF ??= "nopt";
 }
 
 chooseDriver();
