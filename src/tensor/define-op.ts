@@ -59,6 +59,8 @@ export interface OpDefinition<I extends Tensors, O extends Tensors, Options> {
   readonly gradient?: {
     /** The inputs that have a gradient. */
     readonly of: readonly (keyof I & string)[];
+    /** An input whose gradient is that of the only output: it is handed on where nothing else was added to it before. */
+    readonly passesTo?: keyof I & string;
     readonly kernels: Kernels<BackwardCall<I, O, Options>>;
   };
 }
@@ -97,7 +99,7 @@ function recordOn<I extends Tensors, O extends Tensors, Options>(
   saved: Readonly<Record<string, Tensor>>,
   options: Options,
 ): void {
-  const { of, kernels } = definition.gradient!;
+  const { of, kernels, passesTo } = definition.gradient!;
   for (const output of Object.values(outputs)) if (output && isReal(output.dtype)) output.requiresGrad = true;
   tape.add({
     outputs,
@@ -105,11 +107,22 @@ function recordOn<I extends Tensors, O extends Tensors, Options>(
       const gradOutputs: Record<string, Tensor | undefined> = {};
       for (const [name, output] of Object.entries(outputs)) gradOutputs[name] = output && walking.gradOf(output);
       const gradInputs: Record<string, Tensor | undefined> = {};
-      for (const name of of) if (inputs[name]?.requiresGrad) gradInputs[name] = walking.gradForAdding(inputs[name]);
+      const isPassed = passesTo !== undefined && passGrad(walking, inputs, outputs, passesTo);
+      for (const name of of)
+        if (inputs[name]?.requiresGrad && !(isPassed && name === passesTo))
+          gradInputs[name] = walking.gradForAdding(inputs[name]);
       const call = { inputs, outputs, saved, options, gradOutputs, gradInputs } as BackwardCall<I, O, Options>;
       runKernel(definition, "gradient", kernels, backendOf(outputs), call);
     },
   });
+}
+
+/** Hands the gradient of the only output on to an input. @returns whether it could: not to one that comes in twice */
+function passGrad(tape: Tape, inputs: Tensors, outputs: Tensors, name: string): boolean {
+  const input = inputs[name];
+  const [output] = Object.values(outputs);
+  const uses = Object.values(inputs).filter((other) => other && (other.base ?? other) === input);
+  return input !== undefined && output !== undefined && uses.length === 1 && tape.passGrad(output, input);
 }
 
 /** Runs an op's kernel as a part of another op's kernel: nothing is checked, made or recorded. */

@@ -113,6 +113,17 @@ export class Tape {
     return grad && keep(grad);
   }
 
+  /** Makes the gradient of an output that of an input, where that has none yet, instead of adding it. @returns whether it did */
+  passGrad(output: Tensor, input: Tensor): boolean {
+    const grad = this.#grads.get(output);
+    const isElsewhere = this.#parameters.has(input) || (this.#outer?.inputs.has(input) ?? false);
+    if (!grad || !input.requiresGrad || input.base || isElsewhere || this.#grads.has(input)) return false;
+    if (input.dtype !== output.dtype) return false;
+    this.#grads.delete(output);
+    this.#grads.set(input, grad);
+    return true;
+  }
+
   /** Sets the incoming gradient of a whole output to a tensor, which becomes this tape's. */
   giveGrad(output: Tensor, grad: Tensor): void {
     this.#grads.set(output, grad);

@@ -29,6 +29,7 @@ export const add: Op<AddInputs, AddOutputs, object> = defineOp<AddInputs, AddOut
   kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {
     of: ["a", "b"],
+    passesTo: "a",
     kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
   },
 });
