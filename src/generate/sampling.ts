@@ -19,11 +19,14 @@ export interface SamplingOptions {
   minP?: number | undefined;
   /** Logits of tokens seen in prompt and output, each once: divided by it when positive, multiplied when negative; > 0, 1 is off. */
   repetitionPenalty?: number | undefined;
-  /** Seed of the draws, any safe integer. Default 0. */
+  /**
+   * Seed of the draws, any safe integer. Default 0. A seed gives the same tokens again on one device; the webgpu device
+   * draws from another generator than the others (see src/ops/sample-tokens).
+   */
   seed?: number | undefined;
   /** Ids from here on (padding of the vocabulary) are never chosen. Default: every logit counts. */
   vocabSize?: number | undefined;
-  /** Continue where another sampler stood: its `state`. The seed is then not used. */
+  /** Continue where another sampler stood: its `state`. The seed is then not used; tokens are chosen on the host. */
   samplerState?: SamplerState | undefined;
 }
 
