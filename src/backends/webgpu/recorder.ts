@@ -15,8 +15,12 @@ export type Command =
   | { readonly copy: { from: GPUBuffer; fromByte: number; to: GPUBuffer; toByte: number; bytes: number } }
   | { readonly zero: { buffer: GPUBuffer; byte: number; bytes: number } };
 
-/** Dispatches in one submission: enough to hide its cost, few enough that the GPU begins soon. */
-const DISPATCHES_A_SUBMISSION = 256;
+/**
+ * Dispatches in one submission. The first behind a pause is small, so that an idle GPU begins soon; each that follows is
+ * twice as large, which hides its cost.
+ */
+const FIRST_DISPATCHES = 32;
+const MOST_DISPATCHES = 512;
 
 /** Time stamps around a pass; see profile.ts. */
 export interface PassClock {
@@ -32,6 +36,7 @@ export class Recorder {
   #pass: GPUComputePassEncoder | undefined;
   #pipeline: GPUComputePipeline | undefined;
   #count = 0;
+  #most = FIRST_DISPATCHES;
   clock: PassClock | undefined;
 
   constructor(device: GPUDevice) {
@@ -51,13 +56,10 @@ export class Recorder {
     } else this.#between().clearBuffer(command.zero.buffer, command.zero.byte, command.zero.bytes);
   }
 
+  /** Sends what was encoded. Somebody wants its results: what comes next begins small again. */
   submit(): void {
-    if (!this.#encoder) return;
-    this.#endPass();
-    const commands = this.#encoder.finish();
-    this.#encoder = undefined;
-    this.#count = 0;
-    this.#device.queue.submit([commands]);
+    this.#most = FIRST_DISPATCHES;
+    this.#send();
   }
 
   /** Begins a new pass with the next dispatch, so that a clock's stamps stand where they belong. */
@@ -74,7 +76,18 @@ export class Recorder {
     }
     pass.setBindGroup(0, command.group, [command.slot]);
     pass.dispatchWorkgroups(...command.groups);
-    if (++this.#count >= DISPATCHES_A_SUBMISSION && !this.clock) this.submit();
+    if (++this.#count < this.#most || this.clock) return;
+    this.#most = Math.min(2 * this.#most, MOST_DISPATCHES);
+    this.#send();
+  }
+
+  #send(): void {
+    if (!this.#encoder) return;
+    this.#endPass();
+    const commands = this.#encoder.finish();
+    this.#encoder = undefined;
+    this.#count = 0;
+    this.#device.queue.submit([commands]);
   }
 
   #beginPass(label: string): GPUComputePassEncoder {
