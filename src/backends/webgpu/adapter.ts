@@ -188,5 +188,15 @@ async function findGpu({ adapter, toggles = [] }: GpuOptions): Promise<GPU> {
     );
   const wanted = adapter ?? process.env["MAMBA_GPU"];
   const { createDawn } = await import("./dawn-node.ts");
-  return createDawn([...DAWN_OPTIONS, ...(wanted ? [`adapter=${wanted}`] : []), ...toggles], kept);
+  return createDawn(joinOptions([...DAWN_OPTIONS, ...(wanted ? [`adapter=${wanted}`] : []), ...toggles]), kept);
+}
+
+/** Options of one name as one, their values with commas between: Dawn takes only the last of a name. */
+function joinOptions(options: readonly string[]): string[] {
+  const values = new Map<string, string[]>();
+  for (const option of options) {
+    const [name, value] = option.split("=", 2);
+    values.set(name, [...(values.get(name) ?? []), value]);
+  }
+  return [...values].map(([name, list]) => `${name}=${list.join(",")}`);
 }
