@@ -1,6 +1,7 @@
 // All cases, in the order in which they run.
 import type { GpuCase } from "./case.ts";
 import { DECODE_CASES } from "./decode.ts";
+import { ELEMENT_CASES } from "./elements.ts";
 import { LINEAR_CASES } from "./linear.ts";
 import { SCAN_CASES } from "./scan.ts";
 import { SELF_TEST_CASES } from "./self-test.ts";
@@ -10,6 +11,7 @@ export const CASES: readonly GpuCase[] = [
   ...SELF_TEST_CASES,
   ...SCAN_CASES,
   ...LINEAR_CASES,
+  ...ELEMENT_CASES,
   ...DECODE_CASES,
   ...TRAIN_CASES,
 ];
