@@ -52,6 +52,10 @@ export interface Backend {
   clear(storage: Storage): void;
   /** Records kernels for replay without JavaScript between them. Absent where replaying would gain nothing. */
   capture?(body: () => void): Plan;
+  /** Compiles, side by side, every kernel that `body` would run, without running any. Absent where kernels are compiled before. */
+  compileAhead?(body: () => void): Promise<void>;
+  /** Whether the body of {@link compileAhead} is at work: what is made now has no contents and must not be kept. */
+  readonly isCompilingAhead?: boolean;
   memory(): MemoryAccount;
   /** Ends its threads and forgets its memory. Tensors on it are void. */
   dispose(): void;

@@ -3,6 +3,7 @@ import type { Plan } from "../backends/backend.ts";
 import { DataError } from "../core/errors.ts";
 import { pause } from "../core/pause.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
+import { compileOnce } from "../tensor/compile-ahead.ts";
 import { keep, scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { copyInto, emptyTensor, tensorFrom } from "../tensor/tensor.ts";
@@ -68,10 +69,16 @@ export class DecodeSession<State extends ModelState> {
       const chunk = new Int32Array(batch * (end - start));
       for (let row = 0; row < batch; row++)
         chunk.set(tokens.subarray(row * length + start, row * length + end), row * (end - start));
-      const logits = scope(() => {
-        const ids = tensorFrom(backend, chunk, [batch, end - start], "i32");
-        return keep(this.#model.forward(ids, this.#state, { logits: "last", inPlace: true, checked: false }).logits);
+      const forward = (tokens: Int32Array): Tensor => {
+        const ids = tensorFrom(backend, tokens, [batch, tokens.length / batch], "i32");
+        return this.#model.forward(ids, this.#state, { logits: "last", inPlace: true, checked: false }).logits;
+      };
+      // Which kernels a product takes depends on the size of the chunk, but not on its last bit.
+      await compileOnce(backend, this.#model, `prefill ${batch} ${Math.ceil(Math.log2(end - start))}`, () => {
+        forward(chunk);
+        forward(new Int32Array(batch));
       });
+      const logits = scope(() => keep(forward(chunk)));
       if (end === length) return logits;
       // A device that only queues is at most a chunk behind: a signal must find something left to stop.
       const done = backend.read(logits.storage, 0, 1);

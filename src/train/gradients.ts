@@ -4,6 +4,7 @@ import type { Batch } from "../data/index.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import { scaleInPlace } from "../ops/adamw/index.ts";
 import type { Parameter } from "../tensor/parameter.ts";
+import { compileOnce } from "../tensor/compile-ahead.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tape } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -65,6 +66,23 @@ export function addGradients<S extends ModelState>(
     }
   }
   return { loss: sumOf(parts), state: carried };
+}
+
+/** Compiles the kernels of {@link addGradients} side by side, before the first call needs them. Gradients are zero before and after. */
+export async function compileGradients<S extends ModelState>(
+  model: LanguageModel<S>,
+  parameters: readonly Parameter[],
+  batch: Batch,
+  options: GradientOptions,
+): Promise<void> {
+  const key = `train ${batch.batch} ${batch.length} ${JSON.stringify({ ...options, lossScale: undefined })}`;
+  const hasRun = await compileOnce(model.backend, model, key, () => {
+    const before = model.initialState(batch.batch);
+    const { state } = runBatch(model, parameters, batch, before, { ...options, weight: 1, resets: false });
+    state.dispose();
+    before.dispose();
+  });
+  if (hasRun) for (const parameter of parameters) parameter.clearGrad();
 }
 
 async function sumOf(parts: readonly Promise<number>[]): Promise<number> {

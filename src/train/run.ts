@@ -6,7 +6,7 @@ import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import type { UpdateReport } from "../ops/adamw/updates.ts";
 import type { Parameter } from "../tensor/parameter.ts";
 import { evaluate } from "./evaluate.ts";
-import { addGradients } from "./gradients.ts";
+import { addGradients, compileGradients } from "./gradients.ts";
 import { AdamW } from "./optimizer.ts";
 import type { BestEvaluation, EvaluationResult, Recipe, TrainOptions, TrainProgress, TrainResult } from "./options.ts";
 import { recipeOf } from "./options.ts";
@@ -124,6 +124,7 @@ export class Run<S extends ModelState> {
     this.#carried = undefined;
     const { lossScale } = this.#optimizer;
     const how = { ...this.#recipe, checkpointBlocks, lossScale };
+    await compileGradients(model, this.#parameters, batches[0], how);
     const computed = addGradients(model, this.#parameters, batches, state, how);
     // Whoever waits for it hears of a failure; nobody may come to that.
     computed.loss.catch(() => undefined);

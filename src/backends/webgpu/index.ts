@@ -196,6 +196,10 @@ export class WebGpuBackend implements Backend {
     await this.#commands.pipelines.compileAhead(kernels);
   }
 
+  get isCompilingAhead(): boolean {
+    return this.#commands.isGathering;
+  }
+
   /**
    * Records what `body` queues, without running it, as a plan. What the host writes inside is written at each run. Tensors
    * made inside keep their memory until the plan is disposed of; those from outside must live as long as it.

@@ -108,7 +108,7 @@ export class MambaMixer extends Module {
 
   /** A = -exp(A_log). Outside of training it is computed once and kept. */
   A(): Tensor {
-    if (currentTape()) return negativeExp({ x: this.A_log.tensor }, {}).y;
+    if (currentTape() || this.A_log.tensor.backend.isCompilingAhead) return negativeExp({ x: this.A_log.tensor }, {}).y;
     if (this.#A?.version !== this.A_log.version) {
       this.#A?.value.dispose();
       this.#A = { value: keep(negativeExp({ x: this.A_log.tensor }, {}).y), version: this.A_log.version };
