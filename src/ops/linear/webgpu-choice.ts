@@ -1,7 +1,7 @@
 // Which kernel a product gets, and with which sizes. The numbers come from `npm run bench:gpu` (linear-variants); see README.md.
 import type { WebGpuBackend } from "../../backends/webgpu/index.ts";
 import type { MatrixTile } from "./webgpu-matrix.ts";
-import { isEvenTile, matrixBytes } from "./webgpu-matrix.ts";
+import { isEvenTile, matrixBytes, matrixThreads } from "./webgpu-matrix.ts";
 import { MATRIX } from "./webgpu-matrix-ops.ts";
 import type { Product, Sizes } from "./webgpu-product.ts";
 import { sizesOf } from "./webgpu-product.ts";
@@ -10,13 +10,13 @@ import type { PlainTile } from "./webgpu-tiles.ts";
 /** Rows of x up to which weights are read row by row instead of by tiles. */
 export const MOST_VECTOR_ROWS = 8;
 
-/** Workgroups with which a tile is large enough: then the largest such tile is taken. */
+/** Sums of as many steps are split, where there are few workgroups, into parts of `LEAST_SPAN` steps or more. */
+const LONG = 2048;
+const LEAST_SPAN = 512;
+const FEW_GROUPS = 256;
+const SPLIT_GROUPS = 1024;
+/** Workgroups without which a tile is too large. */
 const ENOUGH_GROUPS = 96;
-/** Steps are split until there are so many workgroups, while each has so many steps left: fewer the longer the sums. */
-const SPLITS = [
-  { groups: 256, span: 512 },
-  { groups: 1024, span: 2048 },
-] as const;
 
 /** A tile, and into how many parts the steps are split. */
 export interface Choice<Tile> {
@@ -27,11 +27,22 @@ export interface Choice<Tile> {
 /** Elements computed beyond the edges, as a share of the fewest that any tile takes: more than that, and a tile is left out. */
 const MOST_WASTE = 1.1;
 
-/** From large to small. One stage: two were slower in every size (README.md). */
+/** From large to small. */
 const MATRIX_TILES: readonly MatrixTile[] = [
-  { tileRows: 128, tileColumns: 128, tileSteps: 32, partRows: 64, partColumns: 64, stages: 1 },
-  { tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1 },
-  { tileRows: 32, tileColumns: 128, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1 },
+  { tileRows: 128, tileColumns: 128, tileSteps: 32, partRows: 64, partColumns: 64, stages: 1, slices: 1 },
+  { tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 1 },
+  { tileRows: 32, tileColumns: 128, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 1 },
+];
+
+/** Where rows of both operands are along the steps, and there are this many workgroups even so. */
+const WIDE_TILE: MatrixTile = { ...MATRIX_TILES[0], tileColumns: 256 };
+const ENOUGH_WIDE_GROUPS = 512;
+
+/** For few elements: a step takes as long as its loads, so there are few steps, each shared by several subgroups. */
+const DEEP_TILES: readonly MatrixTile[] = [
+  { tileRows: 64, tileColumns: 64, tileSteps: 128, partRows: 32, partColumns: 32, stages: 1, slices: 2 },
+  { tileRows: 32, tileColumns: 32, tileSteps: 256, partRows: 32, partColumns: 32, stages: 1, slices: 8 },
+  { tileRows: 16, tileColumns: 16, tileSteps: 512, partRows: 16, partColumns: 16, stages: 1, slices: 8 },
 ];
 
 const PLAIN_TILES: readonly PlainTile[] = [
@@ -56,28 +67,46 @@ export function suitsMatrices(backend: WebGpuBackend, product: Product): boolean
 export function chooseMatrixTile(backend: WebGpuBackend, product: Product): Choice<MatrixTile> {
   const { a, b } = product;
   const most = backend.device.limits.maxComputeWorkgroupStorageSize;
-  const fitting = MATRIX_TILES.filter(
-    (tile) => isEvenTile(tile, a.along, b.along) && matrixBytes(tile, a.along, b.along) <= most,
-  );
-  return chooseTile(fitting, sizesOf(product));
+  const threads = backend.device.limits.maxComputeInvocationsPerWorkgroup;
+  const fitting = (tiles: readonly MatrixTile[]): MatrixTile[] =>
+    tiles.filter(
+      (tile) =>
+        isEvenTile(tile, a.along, b.along) &&
+        matrixBytes(tile, a.along, b.along) <= most &&
+        matrixThreads(tile) <= threads,
+    );
+  const sizes = sizesOf(product);
+  const isWide = a.along === "steps" && b.along === "steps" && groupsOf(WIDE_TILE, sizes) >= ENOUGH_WIDE_GROUPS;
+  const [wide] = isWide ? fitting([WIDE_TILE]) : [];
+  return wide ? { tile: wide, splits: 1 } : chooseTile(fitting(MATRIX_TILES), sizes, fitting(DEEP_TILES));
 }
 
 export function choosePlainTile(product: Product): Choice<PlainTile> {
   return chooseTile(PLAIN_TILES, sizesOf(product));
 }
 
-function chooseTile<Tile extends { tileRows: number; tileColumns: number }>(
+type TileSize = Pick<MatrixTile, "tileRows" | "tileColumns">;
+
+function groupsOf({ tileRows, tileColumns }: TileSize, { rows, columns }: Sizes): number {
+  return Math.ceil(rows / tileRows) * Math.ceil(columns / tileColumns);
+}
+
+function splitsOf(tile: TileSize, sizes: Sizes): number {
+  const groups = groupsOf(tile, sizes);
+  if (sizes.steps < LONG || groups >= FEW_GROUPS) return 1;
+  return Math.max(1, Math.min(Math.floor(sizes.steps / LEAST_SPAN), Math.round(SPLIT_GROUPS / groups)));
+}
+
+/** The largest tile that wastes little and gives enough workgroups, or else such a tile of `others`, or the smallest. */
+function chooseTile<Tile extends TileSize>(
   tiles: readonly Tile[],
-  { rows, columns, steps }: Sizes,
+  sizes: Sizes,
+  others: readonly Tile[] = [],
 ): Choice<Tile> {
-  const groupsOf = ({ tileRows, tileColumns }: Tile): number =>
-    Math.ceil(rows / tileRows) * Math.ceil(columns / tileColumns);
-  const areaOf = (tile: Tile): number => groupsOf(tile) * tile.tileRows * tile.tileColumns;
+  const areaOf = (tile: Tile): number => groupsOf(tile, sizes) * tile.tileRows * tile.tileColumns;
   const leastArea = Math.min(...tiles.map(areaOf));
-  const tight = tiles.filter((each) => areaOf(each) <= MOST_WASTE * leastArea);
-  const tile = tight.find((each) => groupsOf(each) >= ENOUGH_GROUPS) ?? tight.at(-1)!;
-  const splits = SPLITS.map(({ groups, span }) =>
-    Math.min(Math.floor(steps / span), Math.round(groups / groupsOf(tile))),
-  );
-  return { tile, splits: Math.max(1, ...splits) };
+  const tight = [...tiles.filter((each) => areaOf(each) <= MOST_WASTE * leastArea), ...others];
+  const isEnough = (tile: Tile): boolean => groupsOf(tile, sizes) * splitsOf(tile, sizes) >= ENOUGH_GROUPS;
+  const tile = tight.find(isEnough) ?? tight.at(-1)!;
+  return { tile, splits: splitsOf(tile, sizes) };
 }

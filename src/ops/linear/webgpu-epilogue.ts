@@ -8,15 +8,18 @@ export interface EpilogueSpec {
   /** Whether y is stored by vectors of 4. */
   readonly yWide: boolean;
   readonly adds: boolean;
+  /** Whether a float32 matrix of the size of y is added. */
+  readonly residual: boolean;
   readonly bias: boolean;
   /** Whether each column has a scale (int8 weights). */
   readonly scales: boolean;
 }
 
-export function epilogueBuffers({ y, yWide, adds, bias, scales }: EpilogueSpec): Record<string, BufferUse> {
+export function epilogueBuffers({ y, yWide, adds, residual, bias, scales }: EpilogueSpec): Record<string, BufferUse> {
   return {
     ...(scales ? { scales: "read u32" } : {}),
     ...(bias ? { bias: "read f32" } : {}),
+    ...(residual ? { residual: yWide ? "read vec4<f32>" : "read f32" } : {}),
     y: `${adds ? "add" : "write"} ${yWide ? `vec4<${y}>` : y}`,
   };
 }
@@ -43,8 +46,11 @@ ${steps.filter(Boolean).join("\n")}
 }`;
 }
 
-function storeWide({ y, adds }: EpilogueSpec): string {
-  const before = adds ? " + vec4f(y[at])" : "";
+/** WGSL of where four columns, or one, of the residual lie. */
+const RESIDUAL_AT = "(params.residual_at + row * params.residual_stride + column)";
+
+function storeWide({ y, adds, residual }: EpilogueSpec): string {
+  const before = `${adds ? " + vec4f(y[at])" : ""}${residual ? ` + residual[${RESIDUAL_AT} / 4u]` : ""}`;
   return /* wgsl */ `
 fn store(row: u32, column: u32, sums: vec4f) {
   if (column >= params.columns) { return; }
@@ -54,8 +60,8 @@ fn store(row: u32, column: u32, sums: vec4f) {
 }`;
 }
 
-function storeNarrow({ y, adds }: EpilogueSpec): string {
-  const before = adds ? " + f32(y[at])" : "";
+function storeNarrow({ y, adds, residual }: EpilogueSpec): string {
+  const before = `${adds ? " + f32(y[at])" : ""}${residual ? ` + residual[${RESIDUAL_AT}]` : ""}`;
   return /* wgsl */ `
 fn store_one(row: u32, column: u32, sum: f32) {
   if (column >= params.columns) { return; }

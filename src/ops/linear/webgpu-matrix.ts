@@ -9,6 +9,7 @@ import type { EpilogueSpec } from "./webgpu-epilogue.ts";
 import { TILE_OF_GROUP, epilogue, epilogueBuffers } from "./webgpu-epilogue.ts";
 import type { MatrixOps } from "./webgpu-matrix-ops.ts";
 import { EMULATED_OPS, MATRIX, SUBGROUP, UNIT_OPS } from "./webgpu-matrix-ops.ts";
+import { PACK_HALVES, UNIT, bufferType, reader } from "./webgpu-matrix-reads.ts";
 import type { Along, OperandType } from "./webgpu-product.ts";
 
 /** Sizes that decide the speed. */
@@ -22,6 +23,8 @@ export interface MatrixTile {
   readonly partColumns: number;
   /** 2: the next step is stored while this one is multiplied, and a step takes one barrier. */
   readonly stages: 1 | 2;
+  /** Groups of subgroups that share the terms of a step: each computes all of the tile, and their sums are added up. */
+  readonly slices: number;
 }
 
 export interface MatrixSpec extends MatrixTile, EpilogueSpec, KernelSpec {
@@ -36,12 +39,13 @@ export interface MatrixSpec extends MatrixTile, EpilogueSpec, KernelSpec {
   readonly emulated: boolean;
 }
 
-/** Halves in 16 bytes, the unit of workgroup memory. */
-const UNIT = 8;
-
 /** Threads of a workgroup. */
-export function matrixThreads({ tileRows, tileColumns, partRows, partColumns }: MatrixTile): number {
-  return (tileRows / partRows) * (tileColumns / partColumns) * SUBGROUP;
+export function matrixThreads(tile: MatrixTile): number {
+  return partsOf(tile) * tile.slices * SUBGROUP;
+}
+
+function partsOf({ tileRows, tileColumns, partRows, partColumns }: MatrixTile): number {
+  return (tileRows / partRows) * (tileColumns / partColumns);
 }
 
 /** Bytes of workgroup memory. */
@@ -78,62 +82,16 @@ function layoutOf(spec: LayoutSpec): Layout {
 const repeat = (count: number, text: (i: number) => string, separator = "\n"): string =>
   Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
-const PACK_HALVES = /* wgsl */ `
-fn pack_halves(low: vec4h, high: vec4h) -> vec4u {
-  return vec4u(bitcast<vec2u>(low), bitcast<vec2u>(high));
-}`;
-
-/** Element type of the buffer of an operand. */
-function bufferType(type: OperandType, wide: boolean): string {
-  if (type === "int8") return "vec2<u32>";
-  if (!wide) return type;
-  return type === "f16" ? "vec4<u32>" : "vec4<f32>";
-}
-
 /**
- * WGSL: `read_a(outer, step)`: 8 halves of operand a, from (outer, step) on along its contiguous axis. Beyond the end of
- * the outer axis it gives anything finite that is there; beyond that of the steps, zeros where `guarded`.
+ * Where the chunks of 16 bytes of an operand's tile lie that a thread brings: WGSL of chunk i. Eight threads store at a
+ * time, on 8 different banks of 16 bytes; where a line has four chunks, 5 apart, these are lines r and r + 4.
  */
-function reader(name: "a" | "b", type: OperandType, along: Along, wide: boolean): string {
-  const outerCount = name === "a" ? "params.rows" : "params.columns";
-  const place = along === "steps" ? `outer * params.${name}_stride + step` : `step * params.${name}_stride + outer`;
-  if (wide) {
-    const last = along === "steps" ? `${outerCount} - 1u` : `${outerCount} - ${UNIT}u`;
-    return /* wgsl */ `
-fn read_${name}(outer_wanted: u32, step: u32) -> vec4u {
-  let outer = min(outer_wanted, ${last});
-  let at = (params.${name}_at + ${place}) / ${UNIT}u;
-${READ_UNIT[type](name)}
-}`;
-  }
-  const [stepOf, outerOf] = along === "steps" ? ["step + i", "outer"] : ["step", "outer + i"];
-  return /* wgsl */ `
-fn ${name}_element(outer: u32, step: u32) -> f16 {
-  if (outer >= ${outerCount} || step >= params.steps) { return f16(0); }
-  return f16(${name}[params.${name}_at + ${place}]);
-}
-
-fn read_${name}(outer: u32, step: u32) -> vec4u {
-  var halves: array<f16, 8>;
-  // A bound that compilers do not know: unrolled, this takes software adapters long to compile.
-  for (var i = 0u; i < select(8u, params.steps, params.steps == 0u); i++) { halves[i] = ${name}_element(${outerOf}, ${stepOf}); }
-  return pack_halves(vec4h(halves[0], halves[1], halves[2], halves[3]), vec4h(halves[4], halves[5], halves[6], halves[7]));
-}`;
-}
-
-const READ_UNIT: Record<OperandType, (name: string) => string> = {
-  f16: (name) => `  return ${name}[at];`,
-  f32: (name) => `  return pack_halves(vec4h(${name}[2u * at]), vec4h(${name}[2u * at + 1u]));`,
-  int8: (name) => `  let bytes = ${name}[at];
-  return pack_halves(vec4h(unpack4xI8(bytes.x)), vec4h(unpack4xI8(bytes.y)));`,
-};
-
-/** Where the chunks of 16 bytes of an operand's tile lie that a thread brings: WGSL of chunk i. */
 function chunksOf(name: "a" | "b", along: Along, outerSize: number, { tileSteps }: MatrixTile, threads: number) {
   const line = (along === "steps" ? tileSteps : outerSize) / UNIT;
   const count = (outerSize * tileSteps) / UNIT / threads;
   const origin = name === "a" ? "origin.row" : "origin.column";
-  const row = (i: number): string => `(thread / ${line}u + ${(i * threads) / line}u)`;
+  const first = line === 4 ? "thread / 32u * 8u + thread / 4u % 2u * 4u + thread / 8u % 4u" : `thread / ${line}u`;
+  const row = (i: number): string => `(${first} + ${(i * threads) / line}u)`;
   const unit = `thread % ${line}u`;
   return {
     count,
@@ -179,11 +137,12 @@ function put(chunksA: Chunks, chunksB: Chunks, { strideA, strideB, unitsA }: Lay
 function multiplyStage(spec: MatrixSpec, ops: MatrixOps, layout: Layout, stage: string): string {
   const { strideA, strideB, unitsA } = layout;
   const [down, across] = [spec.partRows / MATRIX, spec.partColumns / MATRIX];
+  const steps = spec.tileSteps / spec.slices;
   const at = (along: Along, stride: number, part: string, outer: number, step: number): string =>
     along === "steps"
-      ? `(${part} + ${outer}u) * ${stride}u + ${step / UNIT}u`
-      : `${step * stride}u + (${part} + ${outer}u) / ${UNIT}u`;
-  return repeat(spec.tileSteps / MATRIX, (s) => {
+      ? `(${part} + ${outer}u) * ${stride}u + slice * ${steps / UNIT}u + ${step / UNIT}u`
+      : `(slice * ${steps}u + ${step}u) * ${stride}u + (${part} + ${outer}u) / ${UNIT}u`;
+  return repeat(steps / MATRIX, (s) => {
     const left = (i: number): string =>
       ops.load(
         "left",
@@ -209,30 +168,32 @@ ${repeat(down, (i) => `      ${ops.multiply(`sum_${i}_${j}`, `left_${i}`, `right
   });
 }
 
-/** WGSL: the loop over the steps. */
+/** WGSL: the loop over the steps. Two stages are two turns of it, so that where a stage lies is a literal. */
 function loop(spec: MatrixSpec, ops: MatrixOps, layout: Layout, chunksA: Chunks, chunksB: Chunks): string {
-  const isDouble = spec.stages === 2;
-  const next = "begun + TILE_STEPS";
+  const first = "0u";
+  const second = spec.stages === 2 ? `${layout.unitsStage}u` : first;
+  const turn = (begun: string, stage: string, next: string): string => /* wgsl */ `
+${fetch(spec, chunksA, chunksB, `(${begun} + TILE_STEPS)`)}
+${multiplyStage(spec, ops, layout, stage)}
+    ${stage === next ? "workgroupBarrier();" : ""}
+${put(chunksA, chunksB, layout, next)}
+    workgroupBarrier();`;
   return /* wgsl */ `
 ${fetch(spec, chunksA, chunksB, "begin")}
-${put(chunksA, chunksB, layout, "0u")}
+${put(chunksA, chunksB, layout, first)}
   workgroupBarrier();
-  ${isDouble ? "var stage = 0u;" : ""}
-  for (var begun = begin; begun < end; begun += TILE_STEPS) {
-${fetch(spec, chunksA, chunksB, `(${next})`)}
-${multiplyStage(spec, ops, layout, isDouble ? "stage" : "0u")}
-    ${isDouble ? `stage = ${layout.unitsStage}u - stage;` : "workgroupBarrier();"}
-${put(chunksA, chunksB, layout, isDouble ? "stage" : "0u")}
-    workgroupBarrier();
+  for (var begun = begin; begun < end; begun += ${spec.stages}u * TILE_STEPS) {
+${turn("begun", first, second)}
+${spec.stages === 2 ? `    if (begun + TILE_STEPS >= end) { break; }\n${turn("begun + TILE_STEPS", second, first)}` : ""}
   }`;
 }
 
-/** WGSL: hands the sums over through workgroup memory, 16 rows of each subgroup at a time. */
+/** WGSL: hands the sums over through workgroup memory, 16 rows of each subgroup at a time, and adds up those of the slices. */
 function storeSums(spec: MatrixSpec, ops: MatrixOps, { strideOut }: Layout): string {
   const { partRows, partColumns, tileColumns } = spec;
   const lines = partColumns / 4;
   const threads = matrixThreads(spec);
-  const units = (threads / SUBGROUP) * MATRIX * lines;
+  const units = partsOf(spec) * MATRIX * lines;
   return repeat(
     partRows / MATRIX,
     (i) => /* wgsl */ `
@@ -243,7 +204,9 @@ ${repeat(partColumns / MATRIX, (j) => `  ${ops.store(`sum_${i}_${j}`, `subgroup 
     let line = unit / ${lines}u % ${MATRIX}u;
     let row = origin.row + part / ${tileColumns / partColumns}u * ${partRows}u + ${i * MATRIX}u + line;
     let column = origin.column + part % ${tileColumns / partColumns}u * ${partColumns}u + unit % ${lines}u * 4u;
-    let sums = bitcast<vec4f>(tile[(part * ${MATRIX}u + line) * ${strideOut}u + unit % ${lines}u]);
+    let at = (part * ${MATRIX}u + line) * ${strideOut}u + unit % ${lines}u;
+    var sums = bitcast<vec4f>(tile[at]);
+${repeat(spec.slices - 1, (slice) => `    sums += bitcast<vec4f>(tile[at + ${(slice + 1) * partsOf(spec) * MATRIX * strideOut}u]);`)}
     if (row < params.rows) { store(group.z * params.rows + row, column, sums); }
   }
   workgroupBarrier();`,
@@ -267,6 +230,7 @@ function body(spec: MatrixSpec): string {
   const chunksA = chunksOf("a", aAlong, tileRows, spec, threads);
   const chunksB = chunksOf("b", bAlong, tileColumns, spec, threads);
   const across = tileColumns / partColumns;
+  const parts = partsOf(spec);
   return /* wgsl */ `
 const TILE_ROWS = ${tileRows}u;
 const TILE_COLUMNS = ${tileColumns}u;
@@ -284,14 +248,16 @@ ${ops.helpers}
 fn main(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) thread: u32,${spec.emulated ? "" : "\n  @builtin(subgroup_id) subgroup: u32,"}
+  @builtin(local_invocation_index) thread: u32,${spec.emulated ? "" : "\n  @builtin(subgroup_id) subgroup_id: u32,"}
 ) {
   let origin = origin_of(group, groups);
   if (!origin.is_inside) { return; }
   let begin = group.z * params.span;
   let end = min(begin + params.span, params.steps);
-  ${spec.emulated ? `let subgroup = thread / ${SUBGROUP}u;` : ""}
-  let part_row = subgroup / ${across}u * ${partRows}u;
+  // The remainder tells compilers that no matrix lies outside of the tile.
+  let subgroup = ${spec.emulated ? `thread / ${SUBGROUP}u` : "subgroup_id"} % ${threads / SUBGROUP}u;
+  let slice = subgroup / ${parts}u;
+  let part_row = subgroup % ${parts}u / ${across}u * ${partRows}u;
   let part_column = subgroup % ${across}u * ${partColumns}u;
 ${repeat(partRows / MATRIX, (i) => repeat(partColumns / MATRIX, (j) => `  var sum_${i}_${j}: ${ops.sum};`))}
 ${repeat(chunksA.count, (i) => `  var a_${i}: vec4u;`)}
@@ -301,8 +267,16 @@ ${storeSums(spec, ops, layout)}
 }`;
 }
 
-const SAMPLE_TILE = { tileRows: 64, tileColumns: 64, tileSteps: 32, partRows: 32, partColumns: 32, stages: 1 } as const;
-const SAMPLE_END = { y: "f16", yWide: true, adds: false, bias: true, scales: false } as const;
+const SAMPLE_TILE = {
+  tileRows: 64,
+  tileColumns: 64,
+  tileSteps: 32,
+  partRows: 32,
+  partColumns: 32,
+  stages: 1,
+  slices: 1,
+} as const;
+const SAMPLE_END = { y: "f16", yWide: true, adds: false, residual: false, bias: true, scales: false } as const;
 
 /** y (+)= a b, as {@link Product} says; group.z takes `span` of the steps, and its own rows of y. */
 export const multiplyByMatrices: KernelFamily<MatrixSpec> = defineKernel<MatrixSpec>(
@@ -323,7 +297,9 @@ export const multiplyByMatrices: KernelFamily<MatrixSpec> = defineKernel<MatrixS
       ...SAMPLE_TILE,
       ...SAMPLE_END,
       stages: 2,
+      slices: 2,
       yWide: false,
+      residual: true,
       scales: true,
       bias: false,
       a: "f16",

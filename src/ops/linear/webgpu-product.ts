@@ -18,7 +18,7 @@ export interface Operand extends Place {
   readonly scales?: Place | undefined;
 }
 
-/** to[m, n] (+)= sum over k of a(m, k) b(k, n), + bias[n]. */
+/** to[m, n] (+)= sum over k of a(m, k) b(k, n), + bias[n] + residual[m, n]. */
 export interface Product {
   readonly a: Operand;
   readonly b: Operand;
@@ -27,6 +27,8 @@ export interface Product {
   readonly adds: boolean;
   /** One row. */
   readonly bias?: Operand | undefined;
+  /** Float32 of the size of the result, which is added to it. */
+  readonly residual?: Operand | undefined;
 }
 
 /** Sizes of a product: rows and columns of the result, and terms of each sum. */

@@ -11,8 +11,8 @@ interface ReduceSpec extends EpilogueSpec, KernelSpec {}
 export const addParts: KernelFamily<ReduceSpec> = defineKernel<ReduceSpec>(
   "addParts",
   [
-    { y: "f32", yWide: true, adds: true, bias: false, scales: false },
-    { y: "f16", yWide: false, adds: false, bias: true, scales: true },
+    { y: "f32", yWide: true, adds: true, residual: false, bias: false, scales: false },
+    { y: "f16", yWide: false, adds: false, residual: false, bias: true, scales: true },
   ],
   (spec) => ({
     buffers: { parts: "read f32", ...epilogueBuffers(spec) },

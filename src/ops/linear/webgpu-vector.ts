@@ -135,7 +135,16 @@ ${repeat(rows, (r) => repeat(outputs, (o) => `    store_one(${r}u, first + ${o}u
 }`;
 }
 
-const SAMPLE = { lanes: 32, threads: 128, y: "f32", yWide: false, adds: false, bias: true, scales: false } as const;
+const SAMPLE = {
+  lanes: 32,
+  threads: 128,
+  y: "f32",
+  yWide: false,
+  adds: false,
+  residual: false,
+  bias: true,
+  scales: false,
+} as const;
 
 /** y = x Wᵀ + bias for up to 8 rows of x. */
 export const multiplyVectors: KernelFamily<VectorSpec> = defineKernel<VectorSpec>(
@@ -166,6 +175,7 @@ export const multiplyVectors: KernelFamily<VectorSpec> = defineKernel<VectorSpec
       subgroups: false,
       bias: false,
       adds: true,
+      residual: false,
     },
   ],
   (spec) => ({

@@ -58,23 +58,25 @@ interface Case {
   bAlong?: Along;
   extra?: number;
   adds?: boolean;
+  residual?: boolean;
   bias?: boolean;
   splits?: number;
 }
 
 /** What a product must be, in float64. */
-function expectedOf({ sizes, aAlong, bAlong, adds, bias }: Case): Float64Array {
+function expectedOf({ sizes, aAlong, bAlong, adds, residual, bias }: Case): Float64Array {
   const [rows, columns, steps] = sizes;
-  const [a, b, before, added] = [
+  const [a, b, before, added, rest] = [
     halves(1, rows * steps),
     halves(2, steps * columns),
     halves(3, rows * columns),
     halves(4, columns),
+    halves(5, rows * columns),
   ];
   const y = new Float64Array(rows * columns);
   for (let m = 0; m < rows; m++)
     for (let n = 0; n < columns; n++) {
-      let sum = (adds ? before[m * columns + n] : 0) + (bias ? added[n] : 0);
+      let sum = (adds ? before[m * columns + n] : 0) + (bias ? added[n] : 0) + (residual ? rest[m * columns + n] : 0);
       for (let k = 0; k < steps; k++)
         sum +=
           a[aAlong === "outer" ? k * rows + m : m * steps + k] *
@@ -98,6 +100,7 @@ async function checkProduct(
     bAlong = "steps",
     extra = 0,
     adds = false,
+    residual = false,
     bias = false,
     splits = 1,
   } = test;
@@ -111,6 +114,7 @@ async function checkProduct(
     to: operandOf(to, "steps"),
     adds,
     bias: bias ? operandOf(tensorFrom(backend, halves(4, columns), [columns]), "steps") : undefined,
+    residual: residual ? operandOf(matrix(backend, 5, { rows, columns, dtype: "f32", extra }), "steps") : undefined,
   };
   run(product, splits);
   expectClose(test.name, await to.read(), expectedOf(test), y === "f16" ? 1e-3 : 1e-5);
@@ -140,7 +144,16 @@ const CASES: readonly Case[] = [
       adds: true,
     },
   ]),
-  { ...LAYOUTS[1], name: "f32 operand, wide views", sizes: [40, 64, 48], a: "f32", b: "f16", y: "f16", extra: 16 },
+  {
+    ...LAYOUTS[1],
+    name: "f32 operand, wide views, residual",
+    sizes: [40, 64, 48],
+    a: "f32",
+    b: "f16",
+    y: "f16",
+    extra: 16,
+    residual: true,
+  },
   {
     ...LAYOUTS[2],
     name: "f32 operand, split",
@@ -169,7 +182,14 @@ describe.skipIf(!hasGpu)("families of kernels", () => {
     threadRows: 4,
     threadColumns: 4,
   };
-  const matrixTile = { tileRows: 32, tileColumns: 32, tileSteps: 32, partRows: 16, partColumns: 16 } as const;
+  const matrixTile = {
+    tileRows: 32,
+    tileColumns: 32,
+    tileSteps: 32,
+    partRows: 16,
+    partColumns: 16,
+    slices: 1,
+  } as const;
 
   for (const test of CASES) {
     const name = `a along ${test.aAlong}, b along ${test.bAlong}: ${test.name}`;
@@ -189,7 +209,8 @@ describe.skipIf(!hasGpu)("families of kernels", () => {
 
   const other: readonly (readonly [PlainTile | MatrixTile, string])[] = [
     [{ tileRows: 64, tileColumns: 32, tileSteps: 8, threadRows: 8, threadColumns: 8 }, "tiles"],
-    [{ tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 16, stages: 1 }, "matrices"],
+    [{ tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 16, stages: 1, slices: 1 }, "matrices"],
+    [{ tileRows: 32, tileColumns: 32, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 4 }, "matrices"],
   ];
   it.each(other)("other sizes: %o", { timeout: PATIENCE }, async (tile, family) => {
     const test: Case = { name: family, sizes: [72, 88, 136], a: "f16", b: "f16", y: "f32" };
@@ -254,7 +275,15 @@ describe.skipIf(!hasGpu)("linear on a GPU", { timeout: PATIENCE }, () => {
     const packed = createPackedWeight(backend, [outputs, columns], "int8");
     packed.writeRows(0, halves(2, outputs * columns));
     const y = emptyTensor(backend, [rows, outputs]);
-    const tile = { tileRows: 32, tileColumns: 32, tileSteps: 32, partRows: 16, partColumns: 16, stages: 2 } as const;
+    const tile = {
+      tileRows: 32,
+      tileColumns: 32,
+      tileSteps: 32,
+      partRows: 16,
+      partColumns: 16,
+      stages: 2,
+      slices: 1,
+    } as const;
     const product = {
       a: operandOf(matrix(backend, 1, { rows, columns, dtype: "f16", extra: 0 }), "steps"),
       b: operandOf(packed.tensor, "steps"),

@@ -68,12 +68,17 @@ export function backward(
 
 /** Computes a product, in pieces where a matrix is larger than a binding. */
 export function multiply(backend: WebGpuBackend, product: Product): void {
-  const { a, b, to, bias } = product;
+  const { a, b, to, bias, residual } = product;
   const tooLarge = (place: Operand): boolean => boundBytes(place) > backend.maxBindingBytes;
   const { rows, columns, steps } = sizesOf(product);
   if (rows > 1 && (tooLarge(to) || (tooLarge(a) && a.along === "steps"))) {
     halve(rows, (start, count) =>
-      multiply(backend, { ...product, a: outerOf(a, start, count), to: rowsOf(to, start, count) }),
+      multiply(backend, {
+        ...product,
+        a: outerOf(a, start, count),
+        to: rowsOf(to, start, count),
+        residual: residual && rowsOf(residual, start, count),
+      }),
     );
   } else if (columns > 1 && (tooLarge(to) || (tooLarge(b) && b.along === "steps"))) {
     halve(columns, (start, count) =>
@@ -82,6 +87,7 @@ export function multiply(backend: WebGpuBackend, product: Product): void {
         b: outerOf(b, start, count),
         to: columnsOf(to, start, count),
         bias: bias && columnsOf(bias, start, count),
+        residual: residual && columnsOf(residual, start, count),
       }),
     );
   } else if (steps > 1 && (tooLarge(a) || tooLarge(b))) {
@@ -92,6 +98,7 @@ export function multiply(backend: WebGpuBackend, product: Product): void {
         b: stepsOf(b, start, count),
         adds: product.adds || start > 0,
         bias: start > 0 ? undefined : bias,
+        residual: start > 0 ? undefined : residual,
       }),
     );
   } else multiplyBound(backend, product);
@@ -134,7 +141,7 @@ export function multiplyAsMatrices(
   const { a, b } = product;
   splitSteps(backend, product, tile, splits, (end) =>
     multiplyByMatrices({
-      ...pick(tile, ["tileRows", "tileColumns", "tileSteps", "partRows", "partColumns", "stages"]),
+      ...pick(tile, ["tileRows", "tileColumns", "tileSteps", "partRows", "partColumns", "stages", "slices"]),
       ...end,
       a: a.type as "f32" | "f16",
       aAlong: a.along,
@@ -206,20 +213,33 @@ function splitSteps(
   }
   const parts = backend.allocate("f32", splits * rows * columns);
   const place = { storage: parts, offset: 0, rowStride: columns, rows: splits * rows, columns };
-  const plain = { y: "f32", yWide: isWide(place, 4), adds: false, bias: false, scales: false } as const;
+  const plain = {
+    y: "f32",
+    yWide: isWide(place, 4),
+    adds: false,
+    residual: false,
+    bias: false,
+    scales: false,
+  } as const;
   backend.dispatch(kernelFor(plain), { a, b, y: place }, params, [x, y, splits]);
   const groups = groupsFor(rows * Math.ceil(columns / 4), WORKGROUP);
   backend.dispatch(addParts({ ...end }), { parts, ...endBuffers(product) }, { rows, columns, count: splits }, groups);
   backend.release(parts);
 }
 
-function endOf({ to, adds, bias, b }: Product): EpilogueSpec {
-  const y = to.type === "f16" ? "f16" : "f32";
-  return { y, yWide: isWide(to, 4), adds, bias: bias !== undefined, scales: b.scales !== undefined };
+function endOf({ to, adds, residual, bias, b }: Product): EpilogueSpec {
+  return {
+    y: to.type === "f16" ? "f16" : "f32",
+    yWide: isWide(to, 4) && (!residual || isWide(residual, 4)),
+    adds,
+    residual: residual !== undefined,
+    bias: bias !== undefined,
+    scales: b.scales !== undefined,
+  };
 }
 
-function endBuffers({ to, bias, b: { scales } }: Product): Record<string, Place> {
-  return { y: to, ...(bias ? { bias } : {}), ...(scales ? { scales } : {}) };
+function endBuffers({ to, residual, bias, b: { scales } }: Product): Record<string, Place> {
+  return { y: to, ...(residual ? { residual } : {}), ...(bias ? { bias } : {}), ...(scales ? { scales } : {}) };
 }
 
 /** Sizes of the kernels for a few rows. */
