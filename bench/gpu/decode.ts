@@ -9,6 +9,7 @@ import { GpuDecoder } from "../../src/generate/gpu-decoder.ts";
 import { samplingSettings } from "../../src/generate/sampling.ts";
 import type { SamplingOptions } from "../../src/generate/sampling.ts";
 import { MambaModel } from "../../src/models/mamba/model.ts";
+import { productSpec, project } from "../../src/ops/mamba-step/webgpu.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { emptyTensor, tensorFrom, zeros } from "../../src/tensor/tensor.ts";
@@ -183,6 +184,37 @@ function prefillCase(shape: ShapeName, weights: Weights, batch: number): GpuCase
   };
 }
 
+/**
+ * A product of a step by teams of several sizes. So many weights take turns that none is in a cache when it is read again.
+ */
+function productsCase(outputs: number, inputs: number, norm: boolean, rows: number): GpuCase {
+  return {
+    name: `decode-products ${rows} x ${outputs} x ${inputs}${norm ? ", norm" : ""}`,
+    tags: ["decode-products"],
+    async run(backend) {
+      const make = (shape: readonly number[], dtype: "f32" | "f16"): Tensor => emptyTensor(backend, shape, dtype);
+      const [x, y, scale] = [make([rows, inputs], "f32"), make([rows, outputs], "f32"), make([inputs], "f32")];
+      const weights = Array.from({ length: Math.ceil(2e8 / (2 * outputs * inputs)) }, () =>
+        make([outputs, inputs], "f16"),
+      );
+      const usual = productSpec(backend, x, weights[0], { norm });
+      const results: Numbers[] = [];
+      for (const perTeam of [1, 2, 4])
+        for (const split of [1, 2, 4, 8]) {
+          const run = (): void => {
+            for (const weight of weights)
+              project(backend, { x, weight, y, ...(norm ? { norm: scale } : {}) }, { ...usual, perTeam, split }, 1e-5);
+          };
+          const ms = (await timeOnGpu(backend, run, { runs: 5 })).ms / weights.length;
+          const isUsual = perTeam === usual.perTeam && split === usual.split;
+          results.push({ perTeam, split, isUsual: String(isUsual), ms, "GB/s": (2 * outputs * inputs) / ms / 1e6 });
+        }
+      for (const tensor of [x, y, scale, ...weights]) tensor.dispose();
+      return results;
+    },
+  };
+}
+
 const GREEDY: SamplingOptions = { temperature: 0 };
 const SAMPLED: SamplingOptions = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.02, repetitionPenalty: 1.1 };
 
@@ -194,4 +226,9 @@ export const DECODE_CASES: readonly GpuCase[] = [
   decodeCase("2.8b", "f16", [1, 8], GREEDY),
   prefillCase("130m", "f16", 1),
   prefillCase("2.8b", "f16", 1),
+  productsCase(3072, 768, true, 1),
+  productsCase(768, 1536, false, 1),
+  productsCase(10240, 2560, true, 1),
+  productsCase(2560, 5120, false, 1),
+  productsCase(768, 1536, false, 8),
 ];

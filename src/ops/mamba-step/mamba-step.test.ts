@@ -37,8 +37,15 @@ const USUAL: Sizes = {
   convBias: true,
 };
 
+interface StepCase extends Partial<Sizes> {
+  name: string;
+  format: "f32" | "f16" | "int8";
+  activations?: "f32" | "f16";
+  device?: string;
+}
+
 /** Few, for a software GPU takes long to compile each kernel. */
-const CASES: readonly (Partial<Sizes> & { name: string; format: "f32" | "f16" | "int8"; device?: string })[] = [
+const CASES: readonly StepCase[] = [
   { name: "one row", format: "f32" },
   { name: "two rows in halves, biases, dState 8, dtRank 3", format: "f16", batch: 2, bias: true, dState: 8, dtRank: 3 },
   { name: "five rows, width 3, no bias of the convolution", format: "f32", batch: 5, width: 3, convBias: false },
@@ -54,6 +61,8 @@ const CASES: readonly (Partial<Sizes> & { name: string; format: "f32" | "f16" | 
   { name: "xProj in parts, two rows", format: "f16", batch: 2, dModel: 16, dInner: 1040 },
   { name: "int8", format: "int8", dtRank: 6 },
   { name: "ten rows", format: "f16", batch: 10 },
+  { name: "ten rows", format: "int8", batch: 10 },
+  { name: "ten rows, activations in halves", format: "f16", batch: 10, activations: "f16" },
   { name: "without subgroups", format: "f32", device: "plain" },
 ];
 
@@ -127,11 +136,12 @@ async function run(
   backend: Backend,
   values: Values,
   format: "f32" | "f16" | "int8",
+  activations: "f32" | "f16" = "f32",
 ): Promise<Record<string, Float32Array>> {
   const tensors = scope(() => {
     const inputs = makeInputs(backend, values, format);
     let { hidden } = inputs;
-    for (let token = 0; token < 2; token++) hidden = mambaStep({ ...inputs, hidden }, { eps: 1e-5 }).y;
+    for (let token = 0; token < 2; token++) hidden = mambaStep({ ...inputs, hidden }, { eps: 1e-5, activations }).y;
     const isFew = hidden.rows <= 8;
     const logits = isFew ? stepHead({ hidden, norm: inputs.norm, weight: inputs.inProj }, { eps: 1e-5 }).y : hidden;
     return { hidden, ...(isFew ? { logits } : {}), conv: inputs.convState, ssm: inputs.ssmState };
@@ -154,12 +164,13 @@ describe.skipIf(!hasGpu)("mambaStep", { timeout: 300_000 }, () => {
     };
   });
 
-  for (const { name, format, device = "usual", ...sizes } of CASES)
+  for (const { name, format, activations = "f32", device = "usual", ...sizes } of CASES)
     it(`${name}, ${format} = the ordinary ops`, async () => {
       const values = makeValues({ ...USUAL, ...sizes }, format);
       const expected = await run(reference, values, format);
-      const actual = await run(backends[device], values, format);
-      for (const key in expected) expectClose(key, actual[key], expected[key], 2e-6);
+      const actual = await run(backends[device], values, format, activations);
+      const tolerance = activations === "f16" ? 3e-3 : 2e-6;
+      for (const key in expected) expectClose(key, actual[key], expected[key], tolerance);
     });
 
   it("gives a row the same bits whatever else is in the batch", async () => {

@@ -50,12 +50,18 @@ export const inProjection: KernelFamily<InProjectionSpec> = defineKernel<InProje
     body: `${ACTIVATIONS}
 const D_INNER = ${spec.dInner}u;
 const WIDTH = ${spec.width}u;
-${spec.partial > 0 ? `var<workgroup> own_x: array<f32, ${outputsOfGroup(spec) * spec.rows}>;` : ""}
+${
+  spec.partial > 0
+    ? `var<workgroup> own_x: array<f32, ${outputsOfGroup(spec) * spec.rows}>;
+${OWN_X}`
+    : ""
+}
 ${productKernel(spec, prepareConvolution(spec), finishConvolution(spec), spec.partial > 0 ? addPartials(spec) : "")}`,
   }),
 );
 
-function prepareConvolution({ width, bias, convBias }: InProjectionSpec): string {
+function prepareConvolution(spec: InProjectionSpec): string {
+  const { width, bias, convBias } = spec;
   return /* wgsl */ `
   let is_convolved = is_mine && output < D_INNER;
   let conv_first = params.conv_at + row * (WIDTH - 1u) * D_INNER + output;
@@ -68,26 +74,46 @@ ${repeat(width - 1, (k) => `    before_${k} = conv[conv_first + ${k}u * D_INNER]
 ${repeat(width, (k) => `    tap_${k} = taps[params.taps_at + output * WIDTH + ${k}u];\n`)}
 ${convBias ? "    tap_bias_here = tap_bias[params.tap_bias_at + output];" : ""}
   }
-${bias ? "  if (is_mine) { own_bias = bias[params.bias_at + output]; }" : ""}`;
+${bias ? "  if (is_mine) { own_bias = bias[params.bias_at + output]; }" : ""}
+${spec.partial > 0 ? preparePartials(spec) : ""}`;
+}
+
+const OWN_X = /* wgsl */ `
+fn four_x(at: u32) -> vec4f { return vec4f(own_x[at], own_x[at + 1u], own_x[at + 2u], own_x[at + 3u]); }`;
+
+/** Loads of a row of xProj that belong to the x of a workgroup. */
+function partialLoads(spec: InProjectionSpec): number {
+  return outputsOfGroup(spec) / UNIT[spec.format];
+}
+
+/** The weights of {@link addPartials}, on their way while inProj is multiplied: a thread has one column of dtBC. */
+function preparePartials(spec: InProjectionSpec): string {
+  const { partial, format } = spec;
+  const loads = partialLoads(spec);
+  return /* wgsl */ `
+  let column = thread % ${partial}u;
+${repeat(loads, (k) => `  var x_proj_${k}: ${WEIGHT_TYPE[format]};\n`)}
+  if (first_output < D_INNER) {
+    let place = (params.x_proj_at + column * D_INNER + first_output) / UNIT;
+${repeat(loads, (k) => `    x_proj_${k} = x_proj[place + ${k}u];\n`)}
+  }`;
 }
 
 /** The part of xProj · x that belongs to the x of this workgroup. */
-function addPartials({ partial, format }: InProjectionSpec): string {
+function addPartials(spec: InProjectionSpec): string {
+  const { partial, format } = spec;
+  const quads = UNIT[format] / 4;
   return /* wgsl */ `
   if (first_output < D_INNER) {
     workgroupBarrier();
-    for (var i = thread; i < ${partial}u * ROWS; i += ${GROUP}u) {
-      let own_row = i / ${partial}u;
-      let place = (params.x_proj_at + i % ${partial}u * D_INNER + first_output) / UNIT;
-      var sum = 0.0;
-      for (var k = 0u; k < GROUP_OUTPUTS / UNIT; k++) {
-        let loaded = x_proj[place + k];
-        for (var part = 0u; part < ${UNIT[format] / 4}u; part++) {
-          let at = own_row * GROUP_OUTPUTS + k * UNIT + 4u * part;
-          sum += dot(weights(loaded, part), vec4f(own_x[at], own_x[at + 1u], own_x[at + 2u], own_x[at + 3u]));
-        }
+    let turns = ${Math.floor(GROUP / partial)}u;
+    if (thread < turns * ${partial}u) {
+      for (var own_row = thread / ${partial}u; own_row < ROWS; own_row += turns) {
+        let own = own_row * GROUP_OUTPUTS;
+        var sum = 0.0;
+${repeat(partialLoads(spec), (k) => repeat(quads, (q) => `        sum += dot(weights(x_proj_${k}, ${q}u), four_x(own + ${4 * (k * quads + q)}u));\n`))}
+        partials[params.partials_at + (first_output / GROUP_OUTPUTS * ROWS + own_row) * ${partial}u + column] = sum;
       }
-      partials[params.partials_at + (first_output / GROUP_OUTPUTS * ROWS) * ${partial}u + i] = sum;
     }
   }`;
 }
@@ -194,6 +220,9 @@ export const scanStep: KernelFamily<ScanStepSpec> = defineKernel<ScanStepSpec>(
   },
 );
 
+/** Loads of a lane from dtProj that begin before anything else is done. */
+const MOST_EARLY = 10;
+
 function scanStepText(spec: ScanStepSpec, isWide: WideLoads): string {
   const { dInner, dState, dtRank, format, type, isApart, partials } = spec;
   const threads = scanThreads(spec);
@@ -203,6 +232,7 @@ const D_INNER = ${dInner}u;
 const D_STATE = ${dState}u;
 const DT_RANK = ${dtRank}u;
 const LANES = ${Math.ceil(dState / 4)}u;
+const TURN = 4u * LANES;
 const CHANNELS = THREADS / LANES;
 var<workgroup> dt_parts: array<f32, THREADS>;
 var<workgroup> y_parts: array<f32, THREADS>;
@@ -211,7 +241,7 @@ ${format === "int8" ? LOAD_INT8 : loadQuad("weight", isWide.weight)}
 ${loadQuad("A_log", isWide.states)}${loadQuad("h", isWide.states)}${storeQuad("h", "f32", isWide.states)}
 alias Activation = ${type};
 ${isApart ? LOAD_APART : LOAD_HALVES}
-${SCAN_MAIN}`;
+${scanMain(Math.ceil(dtRank / (4 * Math.ceil(dState / 4))))}`;
 }
 
 /** Threads of a workgroup of {@link scanStep}: more where parts are added up first, so that few do it. */
@@ -219,20 +249,24 @@ export function scanThreads({ partials }: Pick<ScanStepSpec, "partials">): numbe
   return partials > 0 ? 256 : 64;
 }
 
-/** `gather` adds up the parts of a row of dtBC in workgroup memory, where `load_dtBC` finds it. */
-function gatherPartials({ dState, dtRank, partials, rows }: ScanStepSpec): string {
+/** `gather` adds up the parts of a row of dtBC in workgroup memory, where `load_dtBC` finds it. Several loads are under way at a time. */
+function gatherPartials(spec: ScanStepSpec): string {
+  const { dState, dtRank, partials, rows } = spec;
   const columns = dtRank + 2 * dState;
+  const shares = Math.floor(scanThreads(spec) / (columns / 4));
+  const loads = [8, 4, 2, 1].find((count) => partials % (shares * count) === 0) ?? 1;
   return /* wgsl */ `
 const QUADS = ${columns / 4}u;
-const SHARES = THREADS / QUADS;
+const SHARES = ${shares}u;
 var<workgroup> shares: array<vec4f, THREADS>;
 var<workgroup> row_of_dtBC: array<vec4f, QUADS>;
 
 fn gather(row: u32, thread: u32) {
   var sum = vec4f();
   if (thread / QUADS < SHARES) {
-    for (var i = thread / QUADS; i < ${partials}u; i += SHARES) {
-      sum += dtBC[params.dtBC_at / 4u + (i * ${rows}u + row) * QUADS + thread % QUADS];
+    for (var i = thread / QUADS; i < ${partials}u; i += ${loads}u * SHARES) {
+${repeat(loads, (k) => `      let part_${k} = dtBC[params.dtBC_at / 4u + ((i + ${k}u * SHARES) * ${rows}u + row) * QUADS + thread % QUADS];\n`)}
+${repeat(loads, (k) => `      sum += part_${k};\n`)}
     }
   }
   shares[thread] = sum;
@@ -256,7 +290,10 @@ const LOAD_HALVES = /* wgsl */ `
 fn load_x(row: u32, channel: u32) -> f32 { return f32(xz[params.xz_at + row * params.xz_stride + channel]); }
 fn load_z(row: u32, channel: u32) -> f32 { return load_x(row, D_INNER + channel); }`;
 
-const SCAN_MAIN = /* wgsl */ `
+/** `turns`: times that the lanes of a channel read its weights of dtProj, four each; a few are on their way from the start. */
+function scanMain(turns: number): string {
+  const early = Math.min(turns, MOST_EARLY);
+  return /* wgsl */ `
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let row = group.y;
@@ -273,19 +310,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   var gate = 0.0;
   var skip = 0.0;
   var dt_part = 0.0;
+${repeat(early, (i) => `  var weight_${i} = vec4f();\n`)}
   if (is_inside) {
     input = load_x(row, channel);
     gate = load_z(row, channel);
     skip = D[params.D_at + channel];
     A = -exp(load_A_log(channel, state, count));
     before = load_h(row * D_INNER + channel, state, count);
+${repeat(early, (i) => `    if (state + ${i}u * TURN < DT_RANK) { weight_${i} = load_weight(channel, state + ${i}u * TURN, DT_RANK - state - ${i}u * TURN); }\n`)}
   }
   gather(row, thread);
   if (is_inside) {
     B = load_dtBC(row, DT_RANK + state, count);
     C = load_dtBC(row, DT_RANK + D_STATE + state, count);
     if (lane == 0u) { dt_part = bias[params.bias_at + channel]; }
-    for (var i = state; i < DT_RANK; i += 4u * LANES) {
+${repeat(early, (i) => `    if (state + ${i}u * TURN < DT_RANK) { dt_part += dot(weight_${i}, load_dtBC(row, state + ${i}u * TURN, DT_RANK - state - ${i}u * TURN)); }\n`)}
+    for (var i = state + ${early}u * TURN; i < DT_RANK; i += TURN) {
       let left = min(4u, DT_RANK - i);
       dt_part += dot(load_weight(channel, i, left), load_dtBC(row, i, left));
     }
@@ -309,6 +349,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     y[params.y_at + row * params.y_stride + channel] = Activation(sum * gate * sigmoid(vec4f(gate)).x);
   }
 }`;
+}
 
 /** `load_weight(row, column, count)` from rows of bytes, padded with zeros, and the scales behind them. */
 const LOAD_INT8 = /* wgsl */ `

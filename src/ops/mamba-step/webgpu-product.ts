@@ -45,7 +45,7 @@ function teamOf(subgroup: number): number {
 }
 
 /** Loads times rows of x in a pass of the loop: beyond, registers run short, and the text is slow to compile. */
-const MOST_UNROLLED = 16;
+const MOST_UNROLLED = 20;
 
 /**
  * A kernel that ends with one thread an (output, row), which has `value`, the finished sum, in `finish`. What it needs
@@ -60,7 +60,7 @@ export function productKernel(spec: ProductSpec, prepare: string, finish: string
   const units = inputs / UNIT[format];
   const steps = Math.ceil(units / (team * split));
   const most = Math.max(1, Math.floor(MOST_UNROLLED / (rows * perTeam)));
-  const unrolled = [4, 3, 2, 1].find((count) => count <= most && steps % count === 0)!;
+  const unrolled = [5, 4, 3, 2, 1].find((count) => count <= most && steps % count === 0)!;
   const isWhole = units % (team * split) === 0;
   const sums = productSums(spec);
   return /* wgsl */ `

@@ -6,17 +6,18 @@ import type { ForwardCall } from "../../tensor/define-op.ts";
 import { scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { emptyTensor } from "../../tensor/tensor.ts";
-import { add } from "../add/index.ts";
 import { causalConv1d } from "../causal-conv1d/index.ts";
 import { linear } from "../linear/index.ts";
 import type { GpuInt8Layout } from "../linear/webgpu-pack.ts";
 import { gpuInt8Layout } from "../linear/webgpu-pack.ts";
+import { operandOf } from "../linear/webgpu-product.ts";
+import { multiply } from "../linear/webgpu.ts";
 import { rmsNorm } from "../rms-norm/index.ts";
 import type { HeadInputs, StepInputs, StepOptions, StepOutputs } from "./index.ts";
 import { MOST_ROWS } from "./rules.ts";
 import { inProjection, projection, scanStep, scanThreads } from "./webgpu-kernels.ts";
 import type { ProductSpec, WeightFormat } from "./webgpu-product.ts";
-import { GROUP, outputsOfGroup } from "./webgpu-product.ts";
+import { GROUP, UNIT, outputsOfGroup } from "./webgpu-product.ts";
 
 type StepCall = ForwardCall<StepInputs, StepOutputs, StepOptions>;
 
@@ -43,8 +44,6 @@ function stepFewRows({ inputs, outputs, options }: StepCall, backend: WebGpuBack
 
 /** Buffers of the input projection when it begins xProj too. */
 const MOST_BUFFERS = 10;
-/** Columns of dtBC that the threads of a scan's workgroup add up, four each. */
-const MOST_COLUMNS = 1024;
 
 /**
  * Parts into which xProj · x is cut, one a workgroup of the input projection, so that it needs no kernel of its own; 0
@@ -60,7 +59,7 @@ function partialsOf(backend: WebGpuBackend, { hidden, inProj, xProj, conv, A_log
     dInner % outputs === 0 &&
     spec.format !== "int8" &&
     formatOf(xProj) === spec.format &&
-    columns <= MOST_COLUMNS &&
+    columns <= GROUP &&
     A_log.columns % 4 === 0 &&
     dtProj.columns % 4 === 0;
   return suits ? dInner / outputs : 0;
@@ -81,8 +80,14 @@ function stepManyRows({ inputs, outputs, options }: StepCall, backend: WebGpuBac
   const dtBC = linear({ x, weight: inputs.xProj }, { dtype: "f32" }).y;
   const y = emptyTensor(backend, [batch, 1, dInner], dtype);
   dispatchScan(backend, inputs, { x, z: xz.columnsOf(dInner, 2 * dInner), dtBC, y });
-  const mixed = linear({ x: y, weight: inputs.outProj, bias: inputs.outProjBias }, { dtype }).y;
-  add({ a: hidden, b: mixed }, {}, { y: outputs.y });
+  multiply(backend, {
+    a: operandOf(y, "steps"),
+    b: operandOf(inputs.outProj, "steps"),
+    to: operandOf(outputs.y, "steps"),
+    adds: false,
+    bias: inputs.outProjBias && operandOf(inputs.outProjBias, "steps"),
+    residual: operandOf(hidden, "steps"),
+  });
 }
 
 /** x and z of the scan's step, together or apart, and what it reads and writes beside the weights. */
@@ -153,8 +158,8 @@ function dispatchInProjection(
   dispatchOutputs(backend, inProjection(spec), buffers, params, spec);
 }
 
-/** What {@link dispatchProjection} multiplies, adds and writes. */
-interface Projected {
+/** What {@link project} multiplies, adds and writes. */
+export interface Projected {
   readonly x: Tensor;
   readonly norm?: Tensor;
   readonly weight: Tensor;
@@ -165,12 +170,13 @@ interface Projected {
 
 /** y = weight · x (+ bias) (+ residual), x normalised first where a norm is given. */
 function dispatchProjection(backend: WebGpuBackend, all: Projected, eps = 0): void {
+  project(backend, all, productSpec(backend, all.x, all.weight, { norm: all.norm !== undefined }), eps);
+}
+
+/** The same, shared among teams as `product` says. */
+export function project(backend: WebGpuBackend, all: Projected, product: ProductSpec, eps: number): void {
   const { x, norm, weight, bias, residual, y } = all;
-  const spec = {
-    ...productSpec(backend, x, weight, { norm: norm !== undefined }),
-    bias: bias !== undefined,
-    residual: residual !== undefined,
-  };
+  const spec = { ...product, bias: bias !== undefined, residual: residual !== undefined };
   const buffers = {
     x,
     ...(norm ? { norm } : {}),
@@ -193,9 +199,14 @@ function dispatchOutputs(
   backend.dispatch(kernel, buffers, params, groupsFor(params.outputs, outputsOfGroup(spec)));
 }
 
+/** Workgroups that keep a large GPU reading, and the least loads in a row of a lane. */
+const ENOUGH_GROUPS = 512;
+const LEAST_LOADS = 3;
+
 /**
  * How a product is shared among teams: few outputs split their inputs, so that all of a GPU is at work; many outputs go
- * several to a team, so that x is read seldom. It does not depend on the number of rows, so that a batch has the bits of its members.
+ * several to a team, so that x is read seldom, and are not split, since every workgroup has the norm to compute and parts of
+ * xProj to hand over. The split does not depend on the number of rows, so that a batch has the bits of its members.
  */
 export function productSpec(
   backend: WebGpuBackend,
@@ -205,17 +216,22 @@ export function productSpec(
 ): ProductSpec {
   const [least, most] = backend.about.subgroupSize;
   const isKnown = backend.has("subgroups") && least === most && least >= 4 && least <= 64;
-  const outputs = weight.rows;
-  const shared =
-    outputs >= 6144 ? { perTeam: 4, split: 1 } : outputs > 2048 ? { perTeam: 2, split: 1 } : { perTeam: 2, split: 2 };
-  const { perTeam, split } = outputs < 512 ? { perTeam: 1, split: GROUP / 32 } : shared;
+  const [outputs, inputs] = [weight.rows, weight.columns];
+  const perTeam = outputs >= 6144 ? 4 : outputs > 1024 ? 2 : 1;
+  const mostSplit = GROUP / Math.max(32, isKnown ? least : 1);
+  const loads = inputs / UNIT[formatOf(weight)] / 32;
+  const groupsOf = (split: number): number => (outputs * split * 32) / GROUP / perTeam;
+  let split = outputs < 512 ? mostSplit : 1;
+  const canSplit = !norm || outputs <= 2048;
+  while (canSplit && split < mostSplit && groupsOf(split) < ENOUGH_GROUPS && loads >= 2 * split * LEAST_LOADS)
+    split *= 2;
   return {
-    inputs: weight.columns,
+    inputs,
     rows: x.rows,
     format: formatOf(weight),
     // Without subgroups every lane has its sums in workgroup memory.
     perTeam: isKnown ? perTeam : 1,
-    split: Math.min(split, GROUP / Math.max(32, isKnown ? least : 1)),
+    split,
     subgroup: isKnown ? least : 1,
     norm,
   };
