@@ -29,9 +29,9 @@ const MOST_WASTE = 1.1;
 
 /** From large to small. */
 const MATRIX_TILES: readonly MatrixTile[] = [
-  { tileRows: 128, tileColumns: 128, tileSteps: 32, partRows: 64, partColumns: 64, stages: 1, slices: 1 },
-  { tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 1 },
-  { tileRows: 32, tileColumns: 128, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 1 },
+  { tileRows: 128, tileColumns: 128, tileSteps: 32, partRows: 64, partColumns: 64, stages: 1, slices: 1, ahead: 1 },
+  { tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 1, ahead: 1 },
+  { tileRows: 32, tileColumns: 128, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 1, ahead: 1 },
 ];
 
 /** Where rows of both operands are along the steps, and there are this many workgroups even so. */
@@ -40,9 +40,9 @@ const ENOUGH_WIDE_GROUPS = 512;
 
 /** For few elements: a step takes as long as its loads, so there are few steps, each shared by several subgroups. */
 const DEEP_TILES: readonly MatrixTile[] = [
-  { tileRows: 64, tileColumns: 64, tileSteps: 128, partRows: 32, partColumns: 32, stages: 1, slices: 2 },
-  { tileRows: 32, tileColumns: 32, tileSteps: 256, partRows: 32, partColumns: 32, stages: 1, slices: 8 },
-  { tileRows: 16, tileColumns: 16, tileSteps: 512, partRows: 16, partColumns: 16, stages: 1, slices: 8 },
+  { tileRows: 64, tileColumns: 64, tileSteps: 128, partRows: 32, partColumns: 32, stages: 1, slices: 2, ahead: 2 },
+  { tileRows: 32, tileColumns: 32, tileSteps: 256, partRows: 32, partColumns: 32, stages: 1, slices: 8, ahead: 2 },
+  { tileRows: 16, tileColumns: 16, tileSteps: 512, partRows: 16, partColumns: 16, stages: 1, slices: 8, ahead: 2 },
 ];
 
 const PLAIN_TILES: readonly PlainTile[] = [

@@ -25,6 +25,8 @@ export interface MatrixTile {
   readonly stages: 1 | 2;
   /** Groups of subgroups that share the terms of a step: each computes all of the tile, and their sums are added up. */
   readonly slices: number;
+  /** Steps whose loads are under way while one is multiplied: 2 where multiplying takes less time than a load. */
+  readonly ahead: 1 | 2;
 }
 
 export interface MatrixSpec extends MatrixTile, EpilogueSpec, KernelSpec {
@@ -104,13 +106,13 @@ function chunksOf(name: "a" | "b", along: Along, outerSize: number, { tileSteps 
 
 type Chunks = ReturnType<typeof chunksOf>;
 
-/** WGSL: brings the chunks of both operands at `from` into registers, unless all of the steps are done. */
-function fetch(spec: MatrixSpec, chunksA: Chunks, chunksB: Chunks, from: string): string {
+/** WGSL: brings the chunks of both operands at `from` into a set of registers, unless all of the steps are done. */
+function fetch(spec: MatrixSpec, chunksA: Chunks, chunksB: Chunks, from: string, set: number): string {
   const one = (name: "a" | "b", { count, outer, step }: Chunks, guarded: boolean): string =>
     repeat(count, (i) => {
       const read = `read_${name}(${outer(i)}, ${from} + ${step(i)})`;
       const value = guarded ? `select(vec4u(), ${read}, ${from} + ${step(i)} < end)` : read;
-      return `      ${name}_${i} = ${value};`;
+      return `      ${name}${set}_${i} = ${value};`;
     });
   // Operands that are read by elements look after the end themselves.
   const guards = spec.aWide || spec.bWide;
@@ -125,11 +127,17 @@ ${one("b", chunksB, spec.bWide)}
     }`;
 }
 
-/** WGSL: stores the fetched chunks into the stage that begins at `stage`. */
-function put(chunksA: Chunks, chunksB: Chunks, { strideA, strideB, unitsA }: Layout, stage: string): string {
+/** WGSL: stores the chunks of a set into the stage that begins at `stage`. */
+function put(
+  chunksA: Chunks,
+  chunksB: Chunks,
+  { strideA, strideB, unitsA }: Layout,
+  stage: string,
+  set: number,
+): string {
   return [
-    repeat(chunksA.count, (i) => `    tile[${stage} + ${chunksA.place(i, strideA)}] = a_${i};`),
-    repeat(chunksB.count, (i) => `    tile[${stage} + ${unitsA}u + ${chunksB.place(i, strideB)}] = b_${i};`),
+    repeat(chunksA.count, (i) => `    tile[${stage} + ${chunksA.place(i, strideA)}] = a${set}_${i};`),
+    repeat(chunksB.count, (i) => `    tile[${stage} + ${unitsA}u + ${chunksB.place(i, strideB)}] = b${set}_${i};`),
   ].join("\n");
 }
 
@@ -168,23 +176,30 @@ ${repeat(down, (i) => `      ${ops.multiply(`sum_${i}_${j}`, `left_${i}`, `right
   });
 }
 
-/** WGSL: the loop over the steps. Two stages are two turns of it, so that where a stage lies is a literal. */
+/**
+ * WGSL: the loop over the steps. Step n lies in stage n % stages and comes by way of the registers n % ahead: as many steps a
+ * turn as make both literals.
+ */
 function loop(spec: MatrixSpec, ops: MatrixOps, layout: Layout, chunksA: Chunks, chunksB: Chunks): string {
-  const first = "0u";
-  const second = spec.stages === 2 ? `${layout.unitsStage}u` : first;
-  const turn = (begun: string, stage: string, next: string): string => /* wgsl */ `
-${fetch(spec, chunksA, chunksB, `(${begun} + TILE_STEPS)`)}
-${multiplyStage(spec, ops, layout, stage)}
-    ${stage === next ? "workgroupBarrier();" : ""}
-${put(chunksA, chunksB, layout, next)}
+  const { stages, ahead } = spec;
+  const turns = Math.max(stages, ahead);
+  const stageOf = (n: number): string => `${(n % stages) * layout.unitsStage}u`;
+  const fetched = (n: number, first: string): string =>
+    fetch(spec, chunksA, chunksB, `(${first} + ${n}u * TILE_STEPS)`, n % ahead);
+  const stored = (n: number): string => put(chunksA, chunksB, layout, stageOf(n), n % ahead);
+  const step = (n: number): string => /* wgsl */ `
+${n > 0 ? `    if (begun + ${n}u * TILE_STEPS >= end) { break; }` : ""}
+${fetched(n + ahead, "begun")}
+${multiplyStage(spec, ops, layout, stageOf(n))}
+    ${stages === 1 ? "workgroupBarrier();" : ""}
+${stored(n + 1)}
     workgroupBarrier();`;
   return /* wgsl */ `
-${fetch(spec, chunksA, chunksB, "begin")}
-${put(chunksA, chunksB, layout, first)}
+${repeat(ahead, (n) => fetched(n, "begin"))}
+${stored(0)}
   workgroupBarrier();
-  for (var begun = begin; begun < end; begun += ${spec.stages}u * TILE_STEPS) {
-${turn("begun", first, second)}
-${spec.stages === 2 ? `    if (begun + TILE_STEPS >= end) { break; }\n${turn("begun + TILE_STEPS", second, first)}` : ""}
+  for (var begun = begin; begun < end; begun += ${turns}u * TILE_STEPS) {
+${repeat(turns, step)}
   }`;
 }
 
@@ -260,8 +275,8 @@ fn main(
   let part_row = subgroup % ${parts}u / ${across}u * ${partRows}u;
   let part_column = subgroup % ${across}u * ${partColumns}u;
 ${repeat(partRows / MATRIX, (i) => repeat(partColumns / MATRIX, (j) => `  var sum_${i}_${j}: ${ops.sum};`))}
-${repeat(chunksA.count, (i) => `  var a_${i}: vec4u;`)}
-${repeat(chunksB.count, (i) => `  var b_${i}: vec4u;`)}
+${repeat(spec.ahead, (set) => repeat(chunksA.count, (i) => `  var a${set}_${i}: vec4u;`))}
+${repeat(spec.ahead, (set) => repeat(chunksB.count, (i) => `  var b${set}_${i}: vec4u;`))}
 ${loop(spec, ops, layout, chunksA, chunksB)}
 ${storeSums(spec, ops, layout)}
 }`;
@@ -275,6 +290,7 @@ const SAMPLE_TILE = {
   partColumns: 32,
   stages: 1,
   slices: 1,
+  ahead: 1,
 } as const;
 const SAMPLE_END = { y: "f16", yWide: true, adds: false, residual: false, bias: true, scales: false } as const;
 
@@ -298,6 +314,7 @@ export const multiplyByMatrices: KernelFamily<MatrixSpec> = defineKernel<MatrixS
       ...SAMPLE_END,
       stages: 2,
       slices: 2,
+      ahead: 2,
       yWide: false,
       residual: true,
       scales: true,

@@ -189,6 +189,7 @@ describe.skipIf(!hasGpu)("families of kernels", () => {
     partRows: 16,
     partColumns: 16,
     slices: 1,
+    ahead: 1,
   } as const;
 
   for (const test of CASES) {
@@ -209,8 +210,14 @@ describe.skipIf(!hasGpu)("families of kernels", () => {
 
   const other: readonly (readonly [PlainTile | MatrixTile, string])[] = [
     [{ tileRows: 64, tileColumns: 32, tileSteps: 8, threadRows: 8, threadColumns: 8 }, "tiles"],
-    [{ tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 16, stages: 1, slices: 1 }, "matrices"],
-    [{ tileRows: 32, tileColumns: 32, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 4 }, "matrices"],
+    [
+      { tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 16, stages: 1, slices: 1, ahead: 1 },
+      "matrices",
+    ],
+    [
+      { tileRows: 32, tileColumns: 32, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 4, ahead: 2 },
+      "matrices",
+    ],
   ];
   it.each(other)("other sizes: %o", { timeout: PATIENCE }, async (tile, family) => {
     const test: Case = { name: family, sizes: [72, 88, 136], a: "f16", b: "f16", y: "f32" };
@@ -283,6 +290,7 @@ describe.skipIf(!hasGpu)("linear on a GPU", { timeout: PATIENCE }, () => {
       partColumns: 16,
       stages: 2,
       slices: 1,
+      ahead: 2,
     } as const;
     const product = {
       a: operandOf(matrix(backend, 1, { rows, columns, dtype: "f16", extra: 0 }), "steps"),
