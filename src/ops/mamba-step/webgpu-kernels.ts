@@ -254,7 +254,7 @@ function gatherPartials(spec: ScanStepSpec): string {
   const { dState, dtRank, partials, rows } = spec;
   const columns = dtRank + 2 * dState;
   const shares = Math.floor(scanThreads(spec) / (columns / 4));
-  const loads = [8, 4, 2, 1].find((count) => partials % (shares * count) === 0) ?? 1;
+  const loads = [16, 8, 4, 2, 1].find((count) => partials % (shares * count) === 0) ?? 1;
   return /* wgsl */ `
 const QUADS = ${columns / 4}u;
 const SHARES = ${shares}u;
@@ -302,7 +302,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let is_inside = thread / LANES < CHANNELS && channel < D_INNER;
   let state = 4u * lane;
   let count = min(4u, D_STATE - state);
-  var A = vec4f();
+  var A_log_here = vec4f();
   var B = vec4f();
   var C = vec4f();
   var before = vec4f();
@@ -315,7 +315,7 @@ ${repeat(early, (i) => `  var weight_${i} = vec4f();\n`)}
     input = load_x(row, channel);
     gate = load_z(row, channel);
     skip = D[params.D_at + channel];
-    A = -exp(load_A_log(channel, state, count));
+    A_log_here = load_A_log(channel, state, count);
     before = load_h(row * D_INNER + channel, state, count);
 ${repeat(early, (i) => `    if (state + ${i}u * TURN < DT_RANK) { weight_${i} = load_weight(channel, state + ${i}u * TURN, DT_RANK - state - ${i}u * TURN); }\n`)}
   }
@@ -337,7 +337,7 @@ ${repeat(early, (i) => `    if (state + ${i}u * TURN < DT_RANK) { dt_part += dot
     var dt = 0.0;
     for (var i = 0u; i < LANES; i++) { dt += dt_parts[thread - lane + i]; }
     dt = softplus(vec4f(dt)).x;
-    let after = exp(dt * A) * before + dt * input * B;
+    let after = exp(-dt * exp(A_log_here)) * before + dt * input * B;
     store_h(row * D_INNER + channel, state, count, after);
     y_part = dot(C, after);
   }
