@@ -319,6 +319,9 @@ export const LINEAR_CASES: readonly GpuCase[] = [
   variantsCase(half("TN", 768, 1536, 16384), "matrices", [8, 14]),
   variantsCase(half("TN", 80, 1536, 16384), "matrices", [8, 28]),
   variantsCase(half("NT", 2048, 80, 1536, "f16"), "matrices", [1, 4]),
+  variantsCase(half("NT", 2048, 768, 1536, "f16"), "matrices", [1, 3]),
+  variantsCase(half("NN", 16384, 48, 1536, "f16"), "matrices", [1]),
+  variantsCase(half("TN", 1536, 48, 16384), "matrices", [8, 32]),
   ...[32, 128].flatMap((rows) => [
     variantsCase(half("NT", rows, 3072, 768, "f16"), "matrices", [1]),
     variantsCase(half("NT", rows, 768, 1536, "f16"), "matrices", [1, 3]),

@@ -27,10 +27,10 @@ export interface Choice<Tile> {
 /** Elements computed beyond the edges, as a share of the fewest that any tile takes: more than that, and a tile is left out. */
 const MOST_WASTE = 1.1;
 
-/** From large to small. */
+/** From large to small. Steps of a small tile take as long as their loads: there they are long, and two on their way. */
 const MATRIX_TILES: readonly MatrixTile[] = [
   { tileRows: 128, tileColumns: 128, tileSteps: 32, partRows: 64, partColumns: 64, stages: 1, slices: 1, ahead: 1 },
-  { tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 1, ahead: 1 },
+  { tileRows: 64, tileColumns: 64, tileSteps: 128, partRows: 32, partColumns: 32, stages: 1, slices: 2, ahead: 2 },
   { tileRows: 32, tileColumns: 128, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 1, ahead: 1 },
 ];
 
@@ -38,9 +38,8 @@ const MATRIX_TILES: readonly MatrixTile[] = [
 const WIDE_TILE: MatrixTile = { ...MATRIX_TILES[0], tileColumns: 256 };
 const ENOUGH_WIDE_GROUPS = 512;
 
-/** For few elements: a step takes as long as its loads, so there are few steps, each shared by several subgroups. */
-const DEEP_TILES: readonly MatrixTile[] = [
-  { tileRows: 64, tileColumns: 64, tileSteps: 128, partRows: 32, partColumns: 32, stages: 1, slices: 2, ahead: 2 },
+/** For so few elements that no tile of the others gives enough workgroups. */
+const SMALL_TILES: readonly MatrixTile[] = [
   { tileRows: 32, tileColumns: 32, tileSteps: 256, partRows: 32, partColumns: 32, stages: 1, slices: 8, ahead: 2 },
   { tileRows: 16, tileColumns: 16, tileSteps: 512, partRows: 16, partColumns: 16, stages: 1, slices: 8, ahead: 2 },
 ];
@@ -78,7 +77,7 @@ export function chooseMatrixTile(backend: WebGpuBackend, product: Product): Choi
   const sizes = sizesOf(product);
   const isWide = a.along === "steps" && b.along === "steps" && groupsOf(WIDE_TILE, sizes) >= ENOUGH_WIDE_GROUPS;
   const [wide] = isWide ? fitting([WIDE_TILE]) : [];
-  return wide ? { tile: wide, splits: 1 } : chooseTile(fitting(MATRIX_TILES), sizes, fitting(DEEP_TILES));
+  return wide ? { tile: wide, splits: 1 } : chooseTile(fitting(MATRIX_TILES), sizes, fitting(SMALL_TILES));
 }
 
 export function choosePlainTile(product: Product): Choice<PlainTile> {
