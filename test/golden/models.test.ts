@@ -1,6 +1,6 @@
 // Whole models against golden vectors: logits, loss and every parameter's gradient (float64 PyTorch, and transformers).
 import { readFile } from "node:fs/promises";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { Backend } from "../../src/backends/backend.ts";
 import { complete } from "../../src/generate/generate.ts";
 import { openSource } from "../../src/io/index.ts";
@@ -10,12 +10,16 @@ import { MambaModel } from "../../src/models/mamba/model.ts";
 import { crossEntropy } from "../../src/ops/cross-entropy/index.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { Tape } from "../../src/tensor/tape.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { tensorFrom } from "../../src/tensor/tensor.ts";
 import { createByteTokenizer } from "../../src/tokenizers/bytes.ts";
-import { reference, wasmBackend } from "../support/backends.ts";
+import { gpuBackend, hasGpu, onGpu, reference, wasmBackend } from "../support/backends.ts";
 import { expectClose } from "../support/compare.ts";
 import type { Golden } from "../support/fixtures.ts";
 import { fixturePath, readGolden } from "../support/fixtures.ts";
+
+// Software adapters take their time to compile the kernels of a step.
+vi.setConfig({ testTimeout: 300_000 });
 
 interface Result {
   logits: number[];
@@ -24,34 +28,50 @@ interface Result {
 }
 
 /** Forward and backward of next-token loss, all from a fresh state. */
-function lossAndGradients(model: MambaModel, backend: Backend, ids: Golden, labels: ArrayLike<number>): Result {
+async function lossAndGradients(
+  model: MambaModel,
+  backend: Backend,
+  ids: Golden,
+  labels: ArrayLike<number>,
+): Promise<Result> {
   const parameters = model.namedParameters();
   for (const parameter of parameters.values()) parameter.clearGrad();
-  return scope(() => {
+  const { logits, loss } = scope(() => {
     const tape = new Tape(parameters.values());
     const tokens = tensorFrom(backend, ids.data, ids.shape, "i32");
     const targets = tensorFrom(backend, Int32Array.from(labels), ids.shape, "i32");
-    const { logits, loss } = tape.record(() => {
+    const results = tape.record(() => {
       const { logits } = model.forward(tokens, model.initialState(ids.shape[0]));
       return { logits, loss: crossEntropy({ logits, targets }, { ignoreIndex: -100 }).loss };
     });
-    const result = { logits: Array.from(logits.readNow()), loss: loss.readNow()[0] };
-    tape.backward(loss);
-    return {
-      ...result,
-      grads: new Map([...parameters].map(([name, { grad }]) => [name, Array.from(grad!.readNow())])),
-    };
+    tape.backward(results.loss);
+    return results;
   });
+  const read = async (tensor: Tensor): Promise<number[]> => Array.from(await tensor.readNative());
+  const grads = new Map<string, number[]>();
+  for (const [name, { grad }] of parameters) grads.set(name, await read(grad!));
+  const result = { logits: await read(logits), loss: (await read(loss))[0], grads };
+  logits.dispose();
+  loss.dispose();
+  return result;
 }
 
-const DEVICES: { name: string; open: () => Promise<Backend>; tolerance: number }[] = [
+interface Device {
+  name: string;
+  open: () => Promise<Backend>;
+  tolerance: number;
+  isAbsent?: boolean;
+}
+
+const DEVICES: readonly Device[] = [
   { name: "reference", open: () => Promise.resolve(reference), tolerance: 1e-6 },
   { name: "wasm relaxed", open: () => wasmBackend("relaxed"), tolerance: 1e-4 },
   { name: "wasm simd", open: () => wasmBackend("simd"), tolerance: 1e-4 },
+  { name: onGpu("webgpu"), open: () => gpuBackend(), tolerance: 1e-4, isAbsent: !hasGpu },
 ];
 
-for (const { name, open, tolerance } of DEVICES)
-  describe(name, () => {
+for (const { name, open, tolerance, isAbsent = false } of DEVICES)
+  describe.skipIf(isAbsent)(name, () => {
     it.each(["mamba1_tiny", "mamba1_tiny_n16_r3"])(
       `%s: logits, loss and gradients within ${tolerance}`,
       async (fixture) => {
@@ -70,7 +90,7 @@ for (const { name, open, tolerance } of DEVICES)
         const fileName = (key: string): string => key.replace("embeddings", "embedding");
         for (const [key, parameter] of model.namedParameters())
           parameter.assign(tensorFrom(backend, tensors.get(fileName(key))!.data, parameter.shape));
-        const result = lossAndGradients(
+        const result = await lossAndGradients(
           model,
           backend,
           tensors.get("__fx.input_ids")!,
@@ -106,7 +126,7 @@ for (const { name, open, tolerance } of DEVICES)
       const ids = tensors.get("input_ids")!;
       const [batch, length] = ids.shape;
       const labels = Array.from(ids.data, (_, i) => ((i + 1) % length === 0 ? -100 : ids.data[i + 1]));
-      const result = lossAndGradients(model, backend, ids, labels);
+      const result = await lossAndGradients(model, backend, ids, labels);
       expect(batch).toBe(2);
       // transformers computed in float32: that allows 1e-4 on every device.
       expectClose("logits", result.logits, tensors.get("logits")!.data, 1e-4);
