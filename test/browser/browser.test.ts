@@ -7,7 +7,6 @@ import { fixturePath, readGolden } from "../support/fixtures.ts";
 
 /** Of the 61 tokens in expected.safetensors, the prompt is the first 37. */
 const NEW_TOKENS = 24;
-const SLOW = 240_000;
 const NOT_ISOLATED = { isIsolated: false };
 
 describe.skipIf(!hasBrowser())("in headless Chromium (skipped where /usr/bin/chromium is missing)", () => {
@@ -64,14 +63,14 @@ describe.skipIf(!hasBrowser())("in headless Chromium (skipped where /usr/bin/chr
 
   describe("webgpu", () => {
     // SwiftShader compiles and synchronises slowly: few tokens, and time.
-    it("generates the tokens of transformers", { timeout: SLOW }, async () => {
+    it("generates the tokens of transformers", async () => {
       const answer = await generate({ device: "webgpu", maxTokens: 6 });
       const tokens = expected.tokens.slice(0, 6);
       expect(answer).toMatchObject({ tokens, again: tokens, device: "webgpu", adapter: "swiftshader" });
       expectMemoryGivenBack(answer);
     });
 
-    it("generates them in a page that is not isolated", { timeout: SLOW }, async () => {
+    it("generates them in a page that is not isolated", async () => {
       const answer = await generate({ device: "webgpu", maxTokens: 2 }, NOT_ISOLATED);
       expect(answer).toMatchObject({ tokens: expected.tokens.slice(0, 2), isolated: false });
     });
@@ -79,7 +78,7 @@ describe.skipIf(!hasBrowser())("in headless Chromium (skipped where /usr/bin/chr
     it.each([
       ["with subgroups", []],
       ["without subgroups", ["subgroups"]],
-    ])("computes every op as the reference does, %s", { timeout: SLOW }, async (_, without) => {
+    ])("computes every op as the reference does, %s", async (_, without) => {
       const answer = await worker.ask({ task: "selfTest", device: "webgpu", without });
       expect(failures(answer)).toEqual([]);
     });

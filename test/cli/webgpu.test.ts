@@ -6,7 +6,6 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { hasGpu } from "../support/backends.ts";
 import { runJson, runMamba, saveTinyModel } from "./run-mamba.ts";
 
-const SLOW = { timeout: 300_000 };
 const TEXT = "It was a dark and stormy night, quite so.\n";
 
 let folder = "";
@@ -32,7 +31,7 @@ interface Device {
 const onBoth = <T extends Device>(...args: string[]): Promise<[webgpu: T, wasm: T]> =>
   Promise.all([runJson<T>([...args, "--device", "webgpu"]), runJson<T>([...args, "--device", "wasm"])]);
 
-describe.skipIf(!hasGpu)("on a GPU (skipped where there is no adapter)", SLOW, () => {
+describe.skipIf(!hasGpu)("on a GPU (skipped where there is no adapter)", () => {
   it("generates the same greedy tokens, and names the adapter", async () => {
     const args = ["generate", "--model", model, "--prompt", "Night", "--max-tokens", "12", "--temperature", "0"];
     const [webgpu, wasm] = await onBoth<Device & { tokens: number[] }>(...args);
@@ -100,7 +99,7 @@ describe("without a GPU", () => {
   /** No Vulkan driver; on other systems there is no way to hide one. */
   const hidden = { env: { VK_DRIVER_FILES: "/nonexistent" } };
 
-  it.skipIf(process.platform !== "linux")("says so in one message, and doctor is content", SLOW, async () => {
+  it.skipIf(process.platform !== "linux")("says so in one message, and doctor is content", async () => {
     const { code, stdout, stderr } = await runMamba(["generate", "--prompt", "x", "--device", "webgpu"], hidden);
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     expect(stderr).toMatch(/mamba: webgpu: there is no GPU adapter here.*--device wasm\.\n$/);

@@ -1,6 +1,6 @@
 // Whole models against golden vectors: logits, loss and every parameter's gradient (float64 PyTorch, and transformers).
 import { readFile } from "node:fs/promises";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { Backend } from "../../src/backends/backend.ts";
 import { complete } from "../../src/generate/generate.ts";
 import { openSource } from "../../src/io/index.ts";
@@ -17,9 +17,6 @@ import { gpuBackend, hasGpu, onGpu, reference, wasmBackend } from "../support/ba
 import { expectClose } from "../support/compare.ts";
 import type { Golden } from "../support/fixtures.ts";
 import { fixturePath, readGolden } from "../support/fixtures.ts";
-
-// Software adapters take their time to compile the kernels of a step.
-vi.setConfig({ testTimeout: 300_000 });
 
 interface Result {
   logits: number[];

@@ -1,5 +1,5 @@
 // Twenty steps of AdamW, as PyTorch made them in float64: losses, gradient norms, and the weights they end with.
-import { expect, it, vi } from "vitest";
+import { expect, it } from "vitest";
 import type { Backend } from "../../src/backends/backend.ts";
 import type { Batch, BatchSource } from "../../src/data/index.ts";
 import { mambaConfig } from "../../src/models/mamba/config.ts";
@@ -12,9 +12,6 @@ import { gpuBackend, hasGpu, reference, wasmBackend } from "../support/backends.
 import { expectClose } from "../support/compare.ts";
 import type { Golden } from "../support/fixtures.ts";
 import { readGolden } from "../support/fixtures.ts";
-
-// Software adapters take their time to compile the kernels of a training step.
-vi.setConfig({ testTimeout: 300_000 });
 
 const STEPS = 20;
 const BATCH = 4;

@@ -26,7 +26,7 @@ beforeAll(async () => {
     ["install", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", join(project, pack.filename)],
     { cwd: project },
   );
-}, 180_000);
+});
 
 afterAll(() => rm(project, { recursive: true, force: true }));
 

@@ -2,7 +2,7 @@
 import * as fs from "node:fs/promises";
 import * as os from "node:os";
 import * as path from "node:path";
-import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Backend } from "../../src/backends/backend.ts";
 import type { WebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import { ConfigError, DataError } from "../../src/core/errors.ts";
@@ -18,9 +18,6 @@ import { train } from "../../src/train/trainer.ts";
 import { gpuBackend, hasGpu, reference, wasmBackend } from "../support/backends.ts";
 import { expectClose } from "../support/compare.ts";
 import { tinyModel } from "../support/tiny-model.ts";
-
-// Software adapters take their time to compile the kernels of a training step.
-vi.setConfig({ testTimeout: 300_000 });
 
 type Options = TrainOptions<MambaState>;
 

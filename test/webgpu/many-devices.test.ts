@@ -18,7 +18,7 @@ async function runDevices(...words: string[]): Promise<Report> {
 }
 
 describe.skipIf(!hasGpu)(onGpu("devices of a process"), () => {
-  it("200 in turn: memory does not grow", { timeout: 300_000 }, async () => {
+  it("200 in turn: memory does not grow", async () => {
     const { residentMebibytes } = await runDevices("200");
     expect(residentMebibytes).toHaveLength(200);
     // Each device held four buffers of 1 MiB; if one of them stayed, this would be 150.

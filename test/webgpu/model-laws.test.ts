@@ -42,10 +42,7 @@ async function run(model: MambaModel, rows: readonly number[][], state?: MambaSt
   return { logits: rows.map((_, i) => all.slice(i * size, (i + 1) * size)), state: result.state };
 }
 
-/** A software adapter compiles some forty kernels for the processor, once; then they are in its cache. */
-const COMPILING = { timeout: 300_000 };
-
-describe.skipIf(!hasGpu)(onGpu("MambaModel on WebGPU"), COMPILING, () => {
+describe.skipIf(!hasGpu)(onGpu("MambaModel on WebGPU"), () => {
   let backend: WebGpuBackend;
   let model: MambaModel;
   beforeAll(async () => {

@@ -154,8 +154,7 @@ async function run(
   return read;
 }
 
-// A software GPU takes long to compile a kernel.
-describe.skipIf(!hasGpu)("mambaStep", { timeout: 300_000 }, () => {
+describe.skipIf(!hasGpu)("mambaStep", () => {
   let backends: Record<string, WebGpuBackend>;
   beforeAll(async () => {
     backends = {
