@@ -190,7 +190,9 @@ const decodingCase: GpuCase = {
 
 const MATRIX_TILES: readonly MatrixTile[] = [
   [128, 128, 32, 64, 64, 1, 1, 1],
+  [128, 128, 32, 64, 64, 1, 1, 0],
   [128, 128, 32, 64, 64, 2, 1, 1],
+  [128, 128, 64, 64, 64, 1, 1, 0],
   [128, 128, 64, 64, 64, 1, 1, 1],
   [128, 128, 32, 64, 32, 1, 1, 1],
   [128, 128, 32, 64, 32, 2, 1, 2],
@@ -212,7 +214,7 @@ const MATRIX_TILES: readonly MatrixTile[] = [
   partColumns,
   stages: stages as 1 | 2,
   slices,
-  ahead: ahead as 1 | 2,
+  ahead: ahead as 0 | 1 | 2,
 }));
 
 const PLAIN_TILES: readonly PlainTile[] = [

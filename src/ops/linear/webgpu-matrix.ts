@@ -25,8 +25,11 @@ export interface MatrixTile {
   readonly stages: 1 | 2;
   /** Groups of subgroups that share the terms of a step: each computes all of the tile, and their sums are added up. */
   readonly slices: number;
-  /** Steps whose loads are under way while one is multiplied: 2 where multiplying takes less time than a load. */
-  readonly ahead: 1 | 2;
+  /**
+   * Steps whose loads are under way while one is multiplied: 2 where multiplying takes less time than a load, 0 where
+   * registers are worth more.
+   */
+  readonly ahead: 0 | 1 | 2;
 }
 
 export interface MatrixSpec extends MatrixTile, EpilogueSpec, KernelSpec {
@@ -53,6 +56,11 @@ function partsOf({ tileRows, tileColumns, partRows, partColumns }: MatrixTile): 
 /** Bytes of workgroup memory. */
 export function matrixBytes(tile: MatrixTile, aAlong: Along, bAlong: Along): number {
   return layoutOf({ ...tile, aAlong, bAlong }).units * 16;
+}
+
+/** Sets of registers that loads come by. */
+function setsOf({ ahead }: MatrixTile): number {
+  return Math.max(1, ahead);
 }
 
 interface Layout {
@@ -177,25 +185,27 @@ ${repeat(down, (i) => `      ${ops.multiply(`sum_${i}_${j}`, `left_${i}`, `right
 }
 
 /**
- * WGSL: the loop over the steps. Step n lies in stage n % stages and comes by way of the registers n % ahead: as many steps a
+ * WGSL: the loop over the steps. Step n lies in stage n % stages and comes by way of the registers n % sets: as many steps a
  * turn as make both literals.
  */
 function loop(spec: MatrixSpec, ops: MatrixOps, layout: Layout, chunksA: Chunks, chunksB: Chunks): string {
   const { stages, ahead } = spec;
-  const turns = Math.max(stages, ahead);
+  const sets = setsOf(spec);
+  const turns = Math.max(stages, sets);
   const stageOf = (n: number): string => `${(n % stages) * layout.unitsStage}u`;
   const fetched = (n: number, first: string): string =>
-    fetch(spec, chunksA, chunksB, `(${first} + ${n}u * TILE_STEPS)`, n % ahead);
-  const stored = (n: number): string => put(chunksA, chunksB, layout, stageOf(n), n % ahead);
+    fetch(spec, chunksA, chunksB, `(${first} + ${n}u * TILE_STEPS)`, n % sets);
+  const stored = (n: number): string => put(chunksA, chunksB, layout, stageOf(n), n % sets);
   const step = (n: number): string => /* wgsl */ `
 ${n > 0 ? `    if (begun + ${n}u * TILE_STEPS >= end) { break; }` : ""}
-${fetched(n + ahead, "begun")}
+${ahead > 0 ? fetched(n + sets, "begun") : ""}
 ${multiplyStage(spec, ops, layout, stageOf(n))}
     ${stages === 1 ? "workgroupBarrier();" : ""}
+${ahead > 0 ? "" : fetched(n + sets, "begun")}
 ${stored(n + 1)}
     workgroupBarrier();`;
   return /* wgsl */ `
-${repeat(ahead, (n) => fetched(n, "begin"))}
+${repeat(sets, (n) => fetched(n, "begin"))}
 ${stored(0)}
   workgroupBarrier();
   for (var begun = begin; begun < end; begun += ${turns}u * TILE_STEPS) {
@@ -275,8 +285,8 @@ fn main(
   let part_row = subgroup % ${parts}u / ${across}u * ${partRows}u;
   let part_column = subgroup % ${across}u * ${partColumns}u;
 ${repeat(partRows / MATRIX, (i) => repeat(partColumns / MATRIX, (j) => `  var sum_${i}_${j}: ${ops.sum};`))}
-${repeat(spec.ahead, (set) => repeat(chunksA.count, (i) => `  var a${set}_${i}: vec4u;`))}
-${repeat(spec.ahead, (set) => repeat(chunksB.count, (i) => `  var b${set}_${i}: vec4u;`))}
+${repeat(setsOf(spec), (set) => repeat(chunksA.count, (i) => `  var a${set}_${i}: vec4u;`))}
+${repeat(setsOf(spec), (set) => repeat(chunksB.count, (i) => `  var b${set}_${i}: vec4u;`))}
 ${loop(spec, ops, layout, chunksA, chunksB)}
 ${storeSums(spec, ops, layout)}
 }`;

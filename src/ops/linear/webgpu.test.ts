@@ -211,7 +211,7 @@ describe.skipIf(!hasGpu)("families of kernels", () => {
   const other: readonly (readonly [PlainTile | MatrixTile, string])[] = [
     [{ tileRows: 64, tileColumns: 32, tileSteps: 8, threadRows: 8, threadColumns: 8 }, "tiles"],
     [
-      { tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 16, stages: 1, slices: 1, ahead: 1 },
+      { tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 16, stages: 1, slices: 1, ahead: 0 },
       "matrices",
     ],
     [
