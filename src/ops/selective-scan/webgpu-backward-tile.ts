@@ -17,7 +17,6 @@ const THREADS = CHANNELS * STATE_THREADS;
 const ROW = CHANNELS + 1u;
 const SAVE_EVERY = ${saveEvery}u;
 const ROUND = ${round}u;
-const LOG2_E = 1.4426950408889634;
 const LN_2 = 0.6931471805599453;
 // dt and dt x of a tile, and o = grad p.
 var<workgroup> tile_dt: array<vec2f, STEPS * ROW>;
@@ -62,18 +61,17 @@ export function places(spec: BackwardSpec): string {
   let quad_step = thread / (CHANNELS / 4u);
   let quad_channel = first_channel + quad_column;
   let quad_count = select(0u, end_channel - quad_channel, quad_channel < end_channel);
-  let carried_at = ((sequence * params.chunks + chunk) * params.d_inner + channel) * STEP_VECTORS + state_thread * VECTORS;
-  var bias = vec4f();
-${spec.hasBias ? "  bias = load_dt_bias(0u, quad_channel, quad_count);" : ""}
+  let state_at = 4u * (((sequence * params.chunks + chunk) * params.d_inner + channel) * STEP_VECTORS + state_thread * VECTORS);
+  let bias = load_dt_bias(quad_channel, quad_count);
 ${repeat(spec.vectors, (v) => beginVector(v))}`;
 }
 
-/** A in units of powers of 2; zeros for states beyond dState. */
+/** A; zeros for states beyond dState. */
 function beginVector(v: number): string {
   return /* wgsl */ `
   let n${v} = (state_thread * VECTORS + ${v}u) * 4u;
   var a${v} = vec4f();
-  if (is_channel && n${v} < D_STATE) { a${v} = LOG2_E * load_A(channel, n${v}, D_STATE - n${v}); }`;
+  if (is_channel && n${v} < D_STATE) { a${v} = load_A(channel, n${v}); }`;
 }
 
 /** Rows of quads that the threads cover at once, and how often they must. */
@@ -104,8 +102,7 @@ export function stageTile(spec: BackwardSpec, { withB, withO }: { withB: boolean
 ${repeat(4, (i) => `        tile_dt[step * ROW + quad_column + ${i}u] = vec2f(dt[${i}], dt_x[${i}]);\n`)}
 ${withO ? repeat(4, (i) => `        tile_o[step * ROW + quad_column + ${i}u] = o[${i}];\n`) : ""}
       }`;
-  const load = (name: string): string =>
-    `tile_${name}[i] = load_${name}(first_row + row, B_group * D_STATE + n, D_STATE - n);`;
+  const load = (name: string): string => `tile_${name}[i] = load_${name}(first_row + row, B_group, n);`;
   const matrix = (q: number): string => /* wgsl */ `
       {
         let i = thread + ${q}u * THREADS;
@@ -125,7 +122,7 @@ ${withO ? repeat(4, (i) => `        tile_o[step * ROW + quad_column + ${i}u] = o
       if (thread < STEPS) {
         tile_kept[thread] = 1.0;
         if (tile + thread < end_step) {
-          tile_kept[thread] = select(1.0, 0.0, document_starts[params.document_starts_at + sequence * params.document_starts_stride + tile + thread] != 0);
+          tile_kept[thread] = load_kept(first_row + tile + thread);
         }
       }`;
   return repeat(times, token) + repeat(matrices, matrix) + (spec.hasStarts ? kept : "");

@@ -7,6 +7,7 @@ import type { ScanKind, ScanLayout } from "./webgpu-layout.ts";
 import { sumOverLanes, walkBackByLanes, walkBackByRounds } from "./webgpu-backward-walk.ts";
 import { constants, entry, places, quadsOf, stageTile } from "./webgpu-backward-tile.ts";
 import { BARE_KIND, SAMPLE_KIND, SAMPLE_LAYOUT, stateThreads } from "./webgpu-layout.ts";
+import { LOAD_PACKED, PACKED_PARAMS } from "./webgpu-pack.ts";
 import { ACTIVATIONS, loadQuad, loopEnd, quadType, repeat, storeQuad, unrolled } from "./webgpu-wgsl.ts";
 
 export type BackwardSpec = ScanLayout &
@@ -20,12 +21,12 @@ export type BackwardSpec = ScanLayout &
     /** Lanes of a subgroup, which then sums over its channels by itself: `channels` is as many. 0: through workgroup memory. */
     readonly lanes: number;
     readonly hasGradY: boolean;
-    /** How gradients are written; none: nobody asked. */
+    /** How gradients are written; none: nobody asked; joined: side by side into one scratch tensor, `grads`. */
     readonly gradX: Target;
     readonly gradDt: Target;
     readonly gradZ: Target;
   };
-export type Target = "none" | "write" | "add";
+export type Target = "none" | "write" | "add" | "joined";
 
 /** Bytes of workgroup memory of a backward kernel. */
 export function backwardBytes(
@@ -68,6 +69,7 @@ export const scanBackward: KernelFamily<BackwardSpec> = defineKernel<BackwardSpe
       gradZ: "none",
     },
     { ...SAMPLE, ...BARE_KIND, pass: "all", hasGradY: false, gradX: "none", gradDt: "write", gradZ: "none" },
+    { ...SAMPLE, ...SAMPLE_KIND, pass: "all", hasGradY: true, gradX: "joined", gradDt: "joined", gradZ: "joined" },
     { ...SAMPLE, ...BARE_KIND, pass: "ends", hasGradY: true, gradX: "none", gradDt: "none", gradZ: "none" },
   ],
   (spec) => ({ buffers: backwardBuffers(spec), params: BACKWARD_PARAMS, body: backwardBody(spec) }),
@@ -77,6 +79,7 @@ const BACKWARD_PARAMS = [
   "batch",
   "length",
   "d_inner",
+  "d_state",
   "group_channels",
   "group_blocks",
   "chunk_steps",
@@ -84,54 +87,66 @@ const BACKWARD_PARAMS = [
   "chunk_starts",
   "A_sums_at",
   "channel_sums_at",
+  "carried_at",
   "once",
+  ...PACKED_PARAMS,
 ];
 
 type BufferUses = Record<string, `${"read" | "write" | "add"} ${string}`>;
 
 function backwardBuffers(spec: BackwardSpec): BufferUses {
-  const { type, wide, wideBC, wideState } = spec;
+  const { type, wide, wideState } = spec;
   const quad = quadType(type, wide);
-  const buffers: BufferUses = { dt_raw: `read ${quad}`, A: "read f32", C: `read ${quadType(spec.typeC, wideBC)}` };
-  if (spec.hasBias) buffers.dt_bias = "read f32";
-  if (spec.hasStarts) buffers.document_starts = "read i32";
+  const buffers: BufferUses = { dt_raw: `read ${quad}`, packed: "read vec4<f32>" };
   if (spec.hasZ) buffers.z = `read ${quad}`;
   if (spec.hasGradY) buffers.grad_y = `read ${quad}`;
-  buffers.carried = "add vec4<f32>";
+  buffers.partials = "add f32";
   if (spec.pass === "ends") return { ...buffers, sums: "add f32" };
   buffers.x = `read ${quad}`;
-  buffers.B = `read ${quadType(spec.typeB, wideBC)}`;
-  if (spec.hasD) buffers.D = "read f32";
   buffers.saved_states = `read ${quadType("f32", wideState)}`;
-  buffers.partials = "add f32";
-  if (spec.gradX !== "none") buffers.grad_x = `${spec.gradX} ${quad}`;
-  if (spec.gradDt !== "none") buffers.grad_dt_raw = `${spec.gradDt} ${quad}`;
-  if (spec.gradZ !== "none") buffers.grad_z = `${spec.gradZ} ${quad}`;
+  const targets = { grad_x: spec.gradX, grad_dt_raw: spec.gradDt, grad_z: spec.gradZ };
+  for (const [name, target] of Object.entries(targets))
+    if (target === "joined") buffers.grads = `add ${quad}`;
+    else if (target !== "none") buffers[name] = `${target} ${quad}`;
   return buffers;
 }
 
 function backwardBody(spec: BackwardSpec): string {
-  const { type, wide, wideBC, pass } = spec;
+  const { type, wide, pass } = spec;
   const isAll = pass === "all";
-  const target = (name: string, kind: Target): string =>
-    isAll && kind !== "none" ? storeQuad(name, type, wide, kind === "add") : "";
+  const target = (name: string, place: number, kind: Target): string => {
+    if (!isAll || kind === "none") return "";
+    return kind === "joined" ? storeJoined(name, place) : storeQuad(name, type, wide, kind === "add");
+  };
+  const isJoined = [spec.gradX, spec.gradDt, spec.gradZ].includes("joined");
   return [
     constants(spec),
     ACTIVATIONS,
     isAll && spec.lanes > 0 ? sumOverLanes(spec.lanes) : "",
-    loadQuad("A", false),
-    spec.hasBias ? loadQuad("dt_bias", false) : "",
-    isAll && spec.hasD ? loadQuad("D", false) : "",
+    LOAD_PACKED,
     loadQuad("dt_raw", wide),
-    loadQuad("C", wideBC),
     spec.hasZ ? loadQuad("z", wide) : "",
     spec.hasGradY ? loadQuad("grad_y", wide) : "",
-    isAll ? loadQuad("x", wide) + loadQuad("B", wideBC) + loadQuad("saved_states", spec.wideState) : "",
-    target("grad_x", spec.gradX),
-    target("grad_dt_raw", spec.gradDt),
-    target("grad_z", spec.gradZ),
-    isAll ? mainFunction(spec) : endsFunction(spec),
+    isAll ? loadQuad("x", wide) + loadQuad("saved_states", spec.wideState) : "",
+    isAll && isJoined ? storeQuad("grads", type, wide) : "",
+    target("grad_x", 0, spec.gradX),
+    target("grad_dt_raw", 1, spec.gradDt),
+    target("grad_z", 2, spec.gradZ),
+    isAll ? LOAD_CARRIED + mainFunction(spec) : endsFunction(spec),
   ].join("\n");
+}
+
+/** `store_NAME` into `grads`, whose rows hold the gradients of x, dtRaw and z one behind the other. */
+function storeJoined(name: string, place: number): string {
+  return /* wgsl */ `
+fn store_${name}(row: u32, column: u32, count: u32, quad: vec4f) {
+  store_grads(row, ${place}u * params.d_inner + column, count, quad);
+}`;
+}
+
+/** q of a vector of states to where it lies before a chunk, from `at` on. */
+function storeCarried(v: number): string {
+  return repeat(4, (i) => `    partials[at + ${4 * v + i}u] = q${v}[${i}];\n`);
 }
 
 /** What a chunk hands on to its left when nothing comes from its right: q at its first step; and its sum of dt. */
@@ -160,23 +175,28 @@ ${repeat(vectors, (v) => `      q${v} = ${kept}exp2(dt * a${v}) * (q${v} + o * t
     workgroupBarrier();
   }
   if (is_channel) {
-${repeat(vectors, (v) => `    carried[carried_at + ${v}u] = q${v};\n`)}
+    let at = params.carried_at + state_at;
+${repeat(vectors, (v) => storeCarried(v))}
     if (state_thread == 0u) { sums[(sequence * params.chunks + chunk) * params.d_inner + channel] = dt_sum; }
   }
   ${hasStarts ? "if (group.x == 0u && thread == 0u) { sums[params.chunks * params.d_inner * params.batch + sequence * params.chunks + chunk] = all_kept; }" : ""}
 }`;
 }
 
+const LOAD_CARRIED = /* wgsl */ `
+fn load_carried(at: u32) -> vec4f {
+  return vec4f(partials[at], partials[at + 1u], partials[at + 2u], partials[at + 3u]);
+}`;
+
 function mainFunction(spec: BackwardSpec): string {
   const { vectors, steps, unroll } = spec;
   const isUnrolled = unroll > 1;
   return /* wgsl */ `${entry(spec)}
 ${places(spec)}
-  var skip_factor = vec4f();
-${spec.hasD ? "  skip_factor = load_D(0u, quad_channel, quad_count);" : ""}
+  let skip_factor = load_D(quad_channel, quad_count);
   var D_sum = vec4f();
   var bias_sum = vec4f();
-${repeat(vectors, (v) => `  var A_sum${v} = vec4f();\n  var q${v} = vec4f();\n  if (is_channel) { q${v} = carried[carried_at + ${v}u]; }\n`)}
+${repeat(vectors, (v) => `  var A_sum${v} = vec4f();\n  var q${v} = vec4f();\n  if (is_channel) { q${v} = load_carried(params.carried_at + state_at + ${4 * v}u); }\n`)}
   // Of a tile: the states before each step and behind the last, and the decays.
 ${repeat(vectors, (v) => `  var states${v}: array<vec4f, STEPS + 1u>;\n  var decays${v}: array<vec4f, STEPS>;\n`)}
   // The states before the tiles of a piece between two saved states.
@@ -190,7 +210,7 @@ ${repeat(
   vectors,
   (v) => /* wgsl */ `
     var h${v} = vec4f();
-    if (is_channel && n${v} < D_STATE) { h${v} = load_saved_states(saved, n${v}, D_STATE - n${v}); }
+    if (is_channel && n${v} < D_STATE) { h${v} = load_saved_states(saved, n${v}, params.d_state - n${v}); }
     tile_states[${v}] = h${v};`,
 )}
     for (var j = 1u; j < tiles; j++) {
@@ -286,13 +306,9 @@ function zGradient({ gradZ }: BackwardSpec): string {
 function endSums({ vectors, unroll }: BackwardSpec): string {
   return /* wgsl */ `
   if (is_channel) {
-    let at = params.A_sums_at + 4u * carried_at;
-${repeat(
-  vectors,
-  (v) => /* wgsl */ `
-    carried[carried_at + ${v}u] = q${v};
-${repeat(4, (i) => `    partials[at + ${4 * v + i}u] = A_sum${v}[${i}];\n`)}`,
-)}
+    let A_at = params.A_sums_at + state_at;
+    let at = params.carried_at + state_at;
+${repeat(vectors, (v) => storeCarried(v) + repeat(4, (i) => `    partials[A_at + ${4 * v + i}u] = A_sum${v}[${i}];\n`))}
   }
   // Threads with the same four channels: their sums, one below the other.
   workgroupBarrier();

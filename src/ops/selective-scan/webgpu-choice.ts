@@ -12,6 +12,8 @@ const FILLING_THREADS = 49152;
 const ENOUGH_THREADS = 36864;
 /** Steps below which a chunk does not pay. */
 const LEAST_CHUNK = 64;
+/** Steps of a chunk of a very long sequence. */
+const LONG_CHUNK = 1024;
 /** What every WebGPU device has at the least: invocations and bytes of workgroup memory. */
 const PORTABLE_INVOCATIONS = 256;
 const PORTABLE_BYTES = 16384;
@@ -53,17 +55,19 @@ export function chooseForward(shape: ScanShape, wanted: WantedPlan = {}): ScanPl
   const { dState, dInner, sequences, steps } = shape;
   const stateVectors = Math.ceil(dState / 4);
   const shared = stateVectors <= 16 ? Math.ceil(stateVectors / 8) : 4;
-  const isWhole = sequences * dInner * stateThreads({ dState, vectors: shared }) >= ENOUGH_THREADS;
+  const isWhole = shape.isSoftware || sequences * dInner * stateThreads({ dState, vectors: shared }) >= ENOUGH_THREADS;
   const isCut = !isWhole && (wanted.chunks ?? 2) > 1 && steps >= 2 * LEAST_CHUNK;
   const vectors = wanted.vectors ?? (isCut ? Math.min(4, stateVectors) : shared);
   const threads = stateThreads({ dState, vectors });
-  const channels = wanted.channels ?? channelsFor(threads, dInner / shape.groups);
+  const channels = wanted.channels ?? channelsFor(shape, threads);
   const layout = { vectors, channels, unroll: 1 };
-  let tile = wanted.steps ?? (steps <= 4 ? 4 : 16);
+  let tile = wanted.steps ?? Math.min(steps <= 4 && !shape.isSoftware ? 4 : 16, mostSteps(shape, threads, channels));
   while (tile > 1 && forwardBytes({ ...layout, dState, steps: tile }) > PORTABLE_BYTES && !wanted.steps) tile /= 2;
-  const chunks = wanted.chunks ?? (isWhole ? 1 : undefined);
-  const unroll = Math.min(wanted.unroll ?? unrollFor(shape), tile);
-  return { ...layout, unroll, steps: tile, ...chooseChunks(shape, threads, chunks) };
+  const unroll = Math.min(wanted.unroll ?? unrollFor(shape, vectors < 3 ? 16 : 4), tile);
+  const filling = isWhole ? 1 : fillingChunks(shape, threads);
+  // Very long sequences in more chunks than fill a GPU, which then are of 1024 steps or more.
+  const count = isWhole ? 1 : Math.max(filling, Math.min(4 * filling, Math.floor(steps / LONG_CHUNK)));
+  return { ...layout, unroll, steps: tile, ...chunksOf(shape, wanted.chunks ?? count) };
 }
 
 /** What may be fixed of a plan, for measurements. */
@@ -83,8 +87,8 @@ export function chooseBackward(
   const threads = stateThreads({ dState, vectors });
   const isByLanes = shape.lanes > 0 && shape.lanes * threads <= MOST_LANE_THREADS;
   const lanes = wanted.lanes ?? (isByLanes ? shape.lanes : 0);
-  let channels = lanes || (wanted.channels ?? channelsFor(threads, shape.dInner / shape.groups));
-  let [steps, round] = [wanted.steps ?? 8, wanted.round ?? 2];
+  let channels = lanes || (wanted.channels ?? channelsFor(shape, threads));
+  let [steps, round] = [wanted.steps ?? Math.min(8, mostSteps(shape, threads, channels)), wanted.round ?? 2];
   const isTooLarge = (): boolean =>
     backwardBytes({ vectors, channels, steps, unroll: 1, dState, round, lanes }) > Math.min(bytes, MOST_BYTES);
   while (!wanted.round && round > 1 && isTooLarge()) round /= 2;
@@ -98,23 +102,27 @@ export function chooseBackward(
     lanes,
     unroll: wanted.unroll ?? unrollFor(shape),
   };
-  return { ...layout, ...chooseChunks(shape, threads, wanted.chunks) };
+  return { ...layout, ...chunksOf(shape, wanted.chunks ?? fillingChunks(shape, threads)) };
 }
 
-/** Chunks of one length, a multiple of {@link LEAST_CHUNK}, as many as fill the GPU. */
-export function chooseChunks(
-  { sequences, steps, dInner, mostChunks }: ScanShape,
-  threadsOfChannel: number,
-  wanted?: number,
-): { chunks: number; chunkSteps: number } {
-  const filling = Math.ceil(FILLING_THREADS / (sequences * dInner * threadsOfChannel));
-  const count = Math.max(1, Math.min(wanted ?? filling, mostChunks, Math.floor(steps / LEAST_CHUNK)));
+/** As many chunks as fill the GPU. */
+function fillingChunks({ sequences, dInner, isSoftware }: ScanShape, threadsOfChannel: number): number {
+  return isSoftware ? 1 : Math.ceil(FILLING_THREADS / (sequences * dInner * threadsOfChannel));
+}
+
+/** Chunks of one length, a multiple of {@link LEAST_CHUNK}: `wanted` of them where there is room. */
+function chunksOf({ steps, mostChunks }: ScanShape, wanted: number): { chunks: number; chunkSteps: number } {
+  const count = Math.max(1, Math.min(wanted, mostChunks, Math.floor(steps / LEAST_CHUNK)));
   const chunkSteps = Math.ceil(steps / count / LEAST_CHUNK) * LEAST_CHUNK;
   return { chunks: Math.ceil(steps / chunkSteps), chunkSteps };
 }
 
-/** Channels of a workgroup: 128 threads, or up to 256; fewer where there are not so many channels, but 16 threads at the least, one a step. */
-function channelsFor(threadsOfChannel: number, channelsOfGroup: number): number {
+/**
+ * Channels of a workgroup: 128 threads, or up to 256; fewer where there are not so many channels, but 16 threads at the
+ * least, one a step. Software adapters compile a kernel for each number, and gain nothing by it: few for every size.
+ */
+function channelsFor({ dInner, groups, isSoftware }: ScanShape, threadsOfChannel: number): number {
+  const channelsOfGroup = isSoftware ? 1 : dInner / groups;
   let channels = 128;
   while (channels * threadsOfChannel > (threadsOfChannel <= 4 ? 128 : PORTABLE_INVOCATIONS)) channels /= 2;
   while (channels > 8 && channels / 2 >= channelsOfGroup && (channels / 2) * threadsOfChannel >= 16) channels /= 2;
@@ -126,6 +134,15 @@ export function mostChunksOf(backend: WebGpuBackend, sequences: number, paddedSt
   return Math.max(1, Math.floor((backend.maxBindingBytes - 512) / (4 * sequences * paddedStateSize)));
 }
 
-function unrollFor({ isSoftware }: ScanShape): number {
-  return isSoftware ? 1 : 4;
+/**
+ * Steps of a tile, of which every thread looks after one at the most. On software adapters as many as the threads load at
+ * once, four channels each, so that the text of a load stands once.
+ */
+function mostSteps({ isSoftware }: ScanShape, threadsOfChannel: number, channels: number): number {
+  const threads = isSoftware ? 4 * threadsOfChannel : channels * threadsOfChannel;
+  return 2 ** Math.floor(Math.log2(threads));
+}
+
+function unrollFor({ isSoftware }: ScanShape, unroll = 4): number {
+  return isSoftware ? 1 : unroll;
 }

@@ -4,7 +4,6 @@ import { defineKernel } from "../../backends/webgpu/index.ts";
 import { repeat } from "./webgpu-wgsl.ts";
 
 export type ChunksSpec = {
-  readonly dState: number;
   /** Vectors of four states that a channel takes in `chunk_states`. */
   readonly stepVectors: number;
   readonly hasInitial: boolean;
@@ -23,21 +22,19 @@ export const CHUNKS_WORKGROUP = 64;
 export const scanChunks: KernelFamily<ChunksSpec> = defineKernel<ChunksSpec>(
   "scanChunks",
   [
-    { dState: 16, stepVectors: 4, hasInitial: false, hasStarts: false, isReversed: false },
-    { dState: 3, stepVectors: 1, hasInitial: true, hasStarts: true, isReversed: true },
+    { stepVectors: 4, hasInitial: false, hasStarts: false, isReversed: false },
+    { stepVectors: 1, hasInitial: true, hasStarts: true, isReversed: true },
   ],
-  ({ dState, stepVectors, hasInitial, hasStarts, isReversed }) => ({
+  ({ stepVectors, hasInitial, hasStarts, isReversed }) => ({
     buffers: {
-      A: "read f32",
+      packed: "read vec4<f32>",
       sums: "read f32",
       ...(hasInitial ? { initial_state: "read f32" } : {}),
       chunk_states: "add f32",
     },
-    params: ["batch", "d_inner", "chunks"],
+    params: ["batch", "d_inner", "d_state", "chunks", "packed_A"],
     body: /* wgsl */ `
-const D_STATE = ${dState}u;
 const PADDED_STATE = ${4 * stepVectors}u;
-const LOG2_E = 1.4426950408889634;
 // Chunks whose end states are on their way from memory at once.
 const AHEAD = 8u;
 
@@ -47,9 +44,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let i = group.x * ${CHUNKS_WORKGROUP}u + thread;
   let channel = i / PADDED_STATE;
   let n = i % PADDED_STATE;
-  if (channel >= params.d_inner || n >= D_STATE) { return; }
-  let a = LOG2_E * A[params.A_at + channel * params.A_stride + n];
+  if (channel >= params.d_inner || n >= params.d_state) { return; }
+  let a = packed[params.packed_A + i / 4u][n % 4u];
   var h = ${hasInitial ? "initial_state[params.initial_state_at + (sequence * params.d_inner + channel) * params.initial_state_stride + n]" : "0.0"};
+  let state_at = params.chunk_states_at + channel * PADDED_STATE + n;
+  let state_step = params.d_inner * PADDED_STATE;
   let first_chunk = sequence * params.chunks;
   let last = params.chunks - 1u;
   for (var chunk = 0u; chunk < params.chunks; chunk += AHEAD) {
@@ -62,7 +61,7 @@ ${repeat(
   8,
   (
     j,
-  ) => `    let end${j} = chunk_states[(row${j} * params.d_inner + channel) * PADDED_STATE + n]; let sum${j} = sums[row${j} * params.d_inner + channel];
+  ) => `    let end${j} = chunk_states[state_at + row${j} * state_step]; let sum${j} = sums[row${j} * params.d_inner + channel];
 `,
 )}
 ${repeat(8, (j) => chunkStep(j, hasStarts))}
@@ -75,7 +74,7 @@ function chunkStep(j: number, hasStarts: boolean): string {
   const kept = hasStarts ? ` * sums[params.chunks * params.d_inner * params.batch + row${j}]` : "";
   return /* wgsl */ `
     if (chunk + ${j}u <= last) {
-      chunk_states[(row${j} * params.d_inner + channel) * PADDED_STATE + n] = h;
+      chunk_states[state_at + row${j} * state_step] = h;
       h = exp2(a * sum${j})${kept} * h + end${j};
     }`;
 }

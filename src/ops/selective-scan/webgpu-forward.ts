@@ -5,6 +5,7 @@ import type { KernelFamily } from "../../backends/webgpu/index.ts";
 import { defineKernel } from "../../backends/webgpu/index.ts";
 import type { ScanKind, ScanLayout } from "./webgpu-layout.ts";
 import { BARE_KIND, SAMPLE_KIND, SAMPLE_LAYOUT, stateThreads } from "./webgpu-layout.ts";
+import { LOAD_PACKED, PACKED_PARAMS } from "./webgpu-pack.ts";
 import { ACTIVATIONS, loadQuad, loopEnd, quadType, repeat, storeQuad } from "./webgpu-wgsl.ts";
 
 export type ForwardSpec = ScanLayout &
@@ -43,27 +44,24 @@ const FORWARD_PARAMS = [
   "batch",
   "length",
   "d_inner",
+  "d_state",
   "group_channels",
   "group_blocks",
   "chunk_steps",
   "chunks",
   "chunk_starts",
   "once",
+  ...PACKED_PARAMS,
 ];
 
 function forwardBuffers(spec: ForwardSpec): Record<string, `${"read" | "write" | "add"} ${string}`> {
-  const { type, wide, wideBC, wideState } = spec;
+  const { type, wide, wideState } = spec;
   const buffers: Record<string, `${"read" | "write" | "add"} ${string}`> = {
     x: `read ${quadType(type, wide)}`,
     dt_raw: `read ${quadType(type, wide)}`,
-    A: "read f32",
-    B: `read ${quadType(spec.typeB, wideBC)}`,
+    packed: "read vec4<f32>",
   };
-  if (spec.hasBias) buffers.dt_bias = "read f32";
-  if (spec.hasStarts) buffers.document_starts = "read i32";
   if (spec.pass === "ends") return { ...buffers, chunk_states: "add vec4<f32>", sums: "add f32" };
-  buffers.C = `read ${quadType(spec.typeC, wideBC)}`;
-  if (spec.hasD) buffers.D = "read f32";
   if (spec.hasZ) buffers.z = `read ${quadType(type, wide)}`;
   if (spec.pass === "chunks") buffers.chunk_states = "read vec4<f32>";
   else if (spec.initial === "read") buffers.initial_state = `read ${quadType("f32", wideState)}`;
@@ -75,18 +73,14 @@ function forwardBuffers(spec: ForwardSpec): Record<string, `${"read" | "write" |
 }
 
 function forwardBody(spec: ForwardSpec): string {
-  const { type, wide, wideBC, wideState } = spec;
+  const { type, wide, wideState } = spec;
   const isWithY = spec.pass !== "ends";
   return [
     constants(spec),
     ACTIVATIONS,
-    loadQuad("A", false),
-    spec.hasBias ? loadQuad("dt_bias", false) : "",
-    isWithY && spec.hasD ? loadQuad("D", false) : "",
+    LOAD_PACKED,
     loadQuad("x", wide),
     loadQuad("dt_raw", wide),
-    loadQuad("B", wideBC),
-    isWithY ? loadQuad("C", wideBC) : "",
     isWithY && spec.hasZ ? loadQuad("z", wide) : "",
     spec.pass === "whole" && spec.initial === "read" ? loadQuad("initial_state", wideState) : "",
     isWithY ? storeQuad("y", type, wide) + storeQuad("final_state", "f32", wideState) : "",
@@ -108,7 +102,6 @@ const STEP_VECTORS = STATE_THREADS * VECTORS;
 const THREADS = CHANNELS * STATE_THREADS;
 // A row of one more, so that four rows at once lie in different banks.
 const ROW = CHANNELS + 1u;
-const LOG2_E = 1.4426950408889634;
 // dt and dt x of a tile.
 var<workgroup> tile_dt: array<vec2f, STEPS * ROW>;
 var<workgroup> tile_B: array<vec4f, STEPS * STEP_VECTORS>;
@@ -150,13 +143,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let quad_channel = first_channel + quad_column;
   let quad_count = select(0u, end_channel - quad_channel, quad_channel < end_channel);
   let chunk_at = ((sequence * params.chunks + chunk) * params.d_inner + channel) * STEP_VECTORS + state_thread * VECTORS;
-  var bias = vec4f();
-  var skip_factor = vec4f();
-${spec.hasBias ? "  bias = load_dt_bias(0u, quad_channel, quad_count);" : ""}
-${isWithY && spec.hasD ? "  skip_factor = load_D(0u, quad_channel, quad_count);" : ""}
+  let bias = load_dt_bias(quad_channel, quad_count);
+${isWithY ? "  let skip_factor = load_D(quad_channel, quad_count);" : ""}
 ${repeat(vectors, (v) => beginState(spec, v))}
 ${isWithY ? "" : "  var dt_sum = 0.0;\n  var all_kept = 1.0;"}
-${repeat(tokens, (q) => `  var x${q} = vec4f(); var raw${q} = vec4f(); ${spec.hasZ && isWithY ? `var z${q} = vec4f(); var gate${q} = vec4f();` : ""} ${isWithY && spec.hasD ? `var skip${q} = vec4f();` : ""}\n`)}
+${repeat(tokens, (q) => `  var x${q} = vec4f(); var raw${q} = vec4f(); ${spec.hasZ && isWithY ? `var z${q} = vec4f(); var gate${q} = vec4f();` : ""} ${isWithY ? `var skip${q} = vec4f();` : ""}\n`)}
 ${repeat(matrices, (q) => `  var B${q} = vec4f();${isWithY ? ` var C${q} = vec4f();` : ""}\n`)}
 ${hasStarts ? "  var kept = 1.0;" : ""}
 ${loadTile(spec, "first_step")}
@@ -178,7 +169,7 @@ ${endStates(spec)}
 }`;
 }
 
-/** A in units of powers of 2, and the state before the first step; zeros for states beyond dState. */
+/** A, and the state before the first step; zeros for states beyond dState. */
 function beginState(spec: ForwardSpec, v: number): string {
   const { pass, initial } = spec;
   const state = initial === "read" ? "initial_state" : "final_state";
@@ -187,13 +178,13 @@ function beginState(spec: ForwardSpec, v: number): string {
       ? ""
       : pass === "chunks"
         ? `h${v} = chunk_states[chunk_at + ${v}u];`
-        : `h${v} = load_${state}(sequence * params.d_inner + channel, n${v}, D_STATE - n${v});`;
+        : `h${v} = load_${state}(sequence * params.d_inner + channel, n${v}, params.d_state - n${v});`;
   return /* wgsl */ `
   let n${v} = (state_thread * VECTORS + ${v}u) * 4u;
   var a${v} = vec4f();
   var h${v} = vec4f();
   if (is_channel && n${v} < D_STATE) {
-    a${v} = LOG2_E * load_A(channel, n${v}, D_STATE - n${v});
+    a${v} = load_A(channel, n${v});
     ${load}
   }`;
 }
@@ -214,16 +205,14 @@ function loadTile(spec: ForwardSpec, first: string): string {
         let i = thread + ${q}u * THREADS;
         let row = ${first} + i / STEP_VECTORS;
         let n = (i % STEP_VECTORS) * 4u;
-        if (row < end_step && n < D_STATE) {
-          B${q} = load_B(first_row + row, B_group * D_STATE + n, D_STATE - n);
-          ${isWithY ? `C${q} = load_C(first_row + row, B_group * D_STATE + n, D_STATE - n);` : ""}
+        if (row < end_step) {
+          B${q} = load_B(first_row + row, B_group, n);
+          ${isWithY ? `C${q} = load_C(first_row + row, B_group, n);` : ""}
         }
       }`;
   const kept = /* wgsl */ `
       kept = 1.0;
-      if (thread < STEPS && ${first} + thread < end_step) {
-        kept = select(1.0, 0.0, document_starts[params.document_starts_at + sequence * params.document_starts_stride + ${first} + thread] != 0);
-      }`;
+      if (thread < STEPS && ${first} + thread < end_step) { kept = load_kept(first_row + ${first} + thread); }`;
   return repeat(tokens, token) + repeat(matrices, matrix) + (spec.hasStarts ? kept : "");
 }
 
@@ -238,7 +227,7 @@ function stageTile(spec: ForwardSpec): string {
       if (tile + step >= end_step) { dt = vec4f(); }
       let dt_x = dt * x${q};
 ${repeat(4, (i) => `      tile_dt[step * ROW + quad_column + ${i}u] = vec2f(dt[${i}], dt_x[${i}]);\n`)}
-      ${isWithY && spec.hasD ? `skip${q} = skip_factor * x${q};` : ""}
+      ${isWithY ? `skip${q} = skip_factor * x${q};` : ""}
       ${isWithY && spec.hasZ ? `gate${q} = z${q} * sigmoid(z${q});` : ""}
     }`;
   const matrix = (q: number): string => /* wgsl */ `
@@ -255,7 +244,7 @@ function saveStates({ saveEvery, vectors }: ForwardSpec): string {
   return /* wgsl */ `
     if (tile % ${saveEvery}u == 0u && is_channel) {
       let saved = (sequence * params.chunk_starts + tile / ${saveEvery}u) * params.d_inner + channel;
-${repeat(vectors, (v) => `      if (n${v} < D_STATE) { store_saved_states(saved, n${v}, D_STATE - n${v}, h${v}); }\n`)}
+${repeat(vectors, (v) => `      if (n${v} < D_STATE) { store_saved_states(saved, n${v}, params.d_state - n${v}, h${v}); }\n`)}
     }`;
 }
 
@@ -281,7 +270,7 @@ function finishTile(spec: ForwardSpec): string {
     (q) => /* wgsl */ `
     if (quad_step + ${q * rows}u < STEPS && tile + quad_step + ${q * rows}u < end_step && quad_count > 0u) {
       let at = (quad_step + ${q * rows}u) * ROW + quad_column;
-      var sum = ${spec.hasD ? `skip${q}` : "vec4f()"};
+      var sum = skip${q};
       for (var s = 0u; s < ${loopEnd(spec.unroll > 1, "STATE_THREADS")}; s++) {
         let from_states = at + s * STEPS * ROW;
         sum += vec4f(tile_y[from_states], tile_y[from_states + 1u], tile_y[from_states + 2u], tile_y[from_states + 3u]);
@@ -302,6 +291,6 @@ ${repeat(vectors, (v) => `    chunk_states[chunk_at + ${v}u] = h${v};\n`)}
   ${hasStarts ? "if (group.x == 0u && thread == 0u) { sums[params.chunks * params.d_inner * params.batch + sequence * params.chunks + chunk] = all_kept; }" : ""}`;
   return /* wgsl */ `
   if (is_channel && end_step == params.length) {
-${repeat(vectors, (v) => `    if (n${v} < D_STATE) { store_final_state(sequence * params.d_inner + channel, n${v}, D_STATE - n${v}, h${v}); }\n`)}
+${repeat(vectors, (v) => `    if (n${v} < D_STATE) { store_final_state(sequence * params.d_inner + channel, n${v}, params.d_state - n${v}, h${v}); }\n`)}
   }`;
 }

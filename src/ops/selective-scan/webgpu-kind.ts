@@ -7,20 +7,15 @@ export type Buffers = Readonly<Record<string, Tensor>>;
 
 /** What the kernels are specialised on. */
 export function kindOf(buffers: Buffers, dState: number, groupChannels: number, softplus: boolean): ScanKind {
-  const { x, B, C, D, dt_bias, z, document_starts } = buffers;
+  const { x, z, document_starts } = buffers;
   const isWide = (...names: string[]): boolean =>
     names.every((name) => !buffers[name] || (buffers[name].offset % 4 === 0 && buffers[name].rowStride % 4 === 0));
   return {
     type: x.dtype,
-    typeB: B.dtype,
-    typeC: C.dtype,
-    dState,
+    dState: 4 * Math.ceil(dState / 4),
     wide: groupChannels % 4 === 0 && isWide("x", "dt_raw", "z", "y", "grad_y", "grad_x", "grad_dt_raw", "grad_z"),
-    wideBC: dState % 4 === 0 && isWide("B", "C"),
     wideState: dState % 4 === 0 && isWide("initial_state", "final_state", "saved_states"),
     softplus,
-    hasD: D !== undefined,
-    hasBias: dt_bias !== undefined,
     hasZ: z !== undefined,
     hasStarts: document_starts !== undefined,
   };

@@ -15,16 +15,12 @@ export type ScanLayout = {
 /** What the kernel is fused with and what it finds in memory. */
 export type ScanKind = {
   readonly type: string;
-  readonly typeB: string;
-  readonly typeC: string;
+  /** States of a channel, rounded up to whole vectors of four. */
   readonly dState: number;
-  /** Whether rows of x, dtRaw, z and y lie at multiples of four elements; those of B and C; those of states. */
+  /** Whether rows of x, dtRaw, z and y lie at multiples of four elements; those of states. */
   readonly wide: boolean;
-  readonly wideBC: boolean;
   readonly wideState: boolean;
   readonly softplus: boolean;
-  readonly hasD: boolean;
-  readonly hasBias: boolean;
   readonly hasZ: boolean;
   readonly hasStarts: boolean;
 };
@@ -44,30 +40,20 @@ export function forwardBytes(layout: ScanLayout & { readonly dState: number }): 
 /** Kinds and a layout with which tests compile the kernels: everything, and hardly anything. */
 export const SAMPLE_KIND: ScanKind = {
   type: "f32",
-  typeB: "f32",
-  typeC: "f32",
   dState: 16,
   wide: true,
-  wideBC: true,
   wideState: true,
   softplus: true,
-  hasD: true,
-  hasBias: true,
   hasZ: true,
   hasStarts: false,
 };
 export const BARE_KIND: ScanKind = {
   ...SAMPLE_KIND,
   type: "f16",
-  typeB: "f32",
-  typeC: "f16",
-  dState: 5,
+  dState: 8,
   wide: false,
-  wideBC: false,
   wideState: false,
   softplus: false,
-  hasD: false,
-  hasBias: false,
   hasZ: false,
   hasStarts: true,
 };

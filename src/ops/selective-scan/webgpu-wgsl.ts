@@ -43,9 +43,10 @@ fn load_${name}(row: u32, column: u32, count: u32) -> vec4f {
   return /* wgsl */ `
 fn load_${name}(row: u32, column: u32, count: u32) -> vec4f {
   let at = ${at};
-  var quad = vec4f();
-  for (var i = 0u; i < min(count, 4u); i++) { quad[i] = f32(${name}[at + i]); }
-  return quad;
+  let last = max(count, 1u) - 1u;
+  let quad = vec4f(
+    f32(${name}[at]), f32(${name}[at + min(1u, last)]), f32(${name}[at + min(2u, last)]), f32(${name}[at + min(3u, last)]));
+  return select(vec4f(), quad, vec4u(0u, 1u, 2u, 3u) < vec4u(count));
 }`;
 }
 
@@ -61,10 +62,7 @@ fn store_${name}(row: u32, column: u32, count: u32, quad: vec4f) {
   return /* wgsl */ `
 fn store_${name}(row: u32, column: u32, count: u32, quad: vec4f) {
   let at = ${at};
-  for (var i = 0u; i < min(count, 4u); i++) {
-    ${name}[at + i] = ${type}(${adds ? `f32(${name}[at + i]) + ` : ""}quad[i]);
-  }
-}`;
+${repeat(4, (i) => `  if (count > ${i}u) { ${name}[at + ${i}u] = ${type}(${adds ? `f32(${name}[at + ${i}u]) + ` : ""}quad[${i}]); }\n`)}}`;
 }
 
 /** End of a loop of `count` rounds, which the driver may unroll or not; see {@link unrolled}. */

@@ -12,6 +12,7 @@ import { scanForward } from "./webgpu-forward.ts";
 import type { Buffers } from "./webgpu-kind.ts";
 import { kindOf, present } from "./webgpu-kind.ts";
 import { stateThreads } from "./webgpu-layout.ts";
+import { mostPackedRows, packScan } from "./webgpu-pack.ts";
 import type { ScanPiece } from "./webgpu-pieces.ts";
 import { cutScan, savedOf, startsOf, statesOf, tokensOf } from "./webgpu-pieces.ts";
 
@@ -24,8 +25,12 @@ export function forward(call: Call, backend: WebGpuBackend, wanted: WantedPlan =
   const { inputs, outputs, saved, options } = call;
   const { x, dtRaw, A, B, C, z } = inputs;
   const [batch, length, dInner] = x.shape;
-  const stateSize = dInner * Math.ceil(A.columns / 4) * 4;
-  const cut = { batch, length, stateSize, saveEvery: SAVE_EVERY, isSaving: saved !== undefined };
+  const { groups = 1 } = options;
+  // Whole vectors for as many states as a thread holds at the most.
+  const stepVectors = 4 * Math.ceil(A.columns / 16);
+  const stateSize = dInner * stepVectors * 4;
+  const mostRows = mostPackedRows(backend, { dInner, groups, stepVectors });
+  const cut = { batch, length, stateSize, saveEvery: SAVE_EVERY, isSaving: saved !== undefined, mostRows };
   for (const piece of cutScan(backend, [x, dtRaw, B, C, z, outputs.y], cut)) {
     const plan = chooseForward(
       {
@@ -33,7 +38,7 @@ export function forward(call: Call, backend: WebGpuBackend, wanted: WantedPlan =
         steps: piece.steps,
         dInner,
         dState: A.columns,
-        groups: options.groups ?? 1,
+        groups,
         isSoftware: backend.about.isSoftware,
         lanes: 0,
         mostChunks: mostChunksOf(backend, piece.sequences, stateSize),
@@ -53,10 +58,15 @@ function forwardPiece(call: Call, backend: WebGpuBackend, piece: ScanPiece, plan
   const { chunks, chunkSteps, vectors, channels, ...layout } = plan;
   const base = { vectors, channels, ...layout, ...kind };
   const blocks = Math.ceil(dInner / groups / channels);
+  const stepVectors = stateThreads({ dState: inputs.A.columns, vectors }) * vectors;
+  const sizes = { dInner, dState: inputs.A.columns, groups, stepVectors };
+  const { packed, places } = packScan(backend, buffers, piece, sizes);
   const params = {
+    ...places,
     batch: piece.sequences,
     length: piece.steps,
     d_inner: dInner,
+    d_state: inputs.A.columns,
     group_channels: dInner / groups,
     group_blocks: blocks,
     chunk_steps: chunkSteps,
@@ -68,23 +78,25 @@ function forwardPiece(call: Call, backend: WebGpuBackend, piece: ScanPiece, plan
     backend.dispatch(scanForward(spec), all, params, [groups * blocks, count, piece.sequences]);
   const saveEvery = buffers.saved_states ? SAVE_EVERY : 0;
   const place = placeOfState(buffers);
-  if (chunks === 1 && place !== "besides")
-    return run({ ...base, pass: "whole", initial: place, saveEvery }, buffers, 1);
-  const stepVectors = stateThreads({ dState: inputs.A.columns, vectors }) * vectors;
+  const all = { ...buffers, packed };
+  if (chunks === 1 && place !== "besides") {
+    run({ ...base, pass: "whole", initial: place, saveEvery }, all, 1);
+    packed.dispose();
+    return;
+  }
   const chunk_states = emptyTensor(backend, [piece.sequences * chunks, dInner * stepVectors * 4]);
   const sums = emptyTensor(backend, [piece.sequences * chunks * (dInner + 1)]);
-  const scratch = { ...buffers, chunk_states, sums };
+  const scratch = { ...all, chunk_states, sums };
   if (chunks > 1) run({ ...base, pass: "ends", initial: "zero", saveEvery: 0 }, scratch, chunks - 1);
   const hasInitial = buffers.initial_state !== undefined;
   backend.dispatch(
-    scanChunks({ dState: inputs.A.columns, stepVectors, hasInitial, hasStarts: kind.hasStarts, isReversed: false }),
+    scanChunks({ stepVectors, hasInitial, hasStarts: kind.hasStarts, isReversed: false }),
     scratch,
     params,
     [Math.ceil((dInner * stepVectors * 4) / CHUNKS_WORKGROUP), piece.sequences],
   );
   run({ ...base, pass: "chunks", initial: "zero", saveEvery }, scratch, chunks);
-  chunk_states.dispose();
-  sums.dispose();
+  for (const tensor of [packed, chunk_states, sums]) tensor.dispose();
 }
 
 /** The tensors of a piece. Pieces behind the first begin with the final state of the one before. */
