@@ -8,6 +8,7 @@ import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
 import * as webgpu from "./webgpu.ts";
+import { SAVE_EVERY } from "./webgpu-choice.ts";
 
 export { negativeExp } from "./negative-exp.ts";
 
@@ -31,7 +32,7 @@ export interface ScanOptions {
   readonly groups?: number;
 }
 
-/** Steps between the states that the forward pass saves for the backward pass. Mirrors kernels/assembly/scan-args.ts. */
+/** Steps between the states that the forward pass saves for the backward pass on the CPU. Mirrors kernels/assembly/scan-args.ts. */
 export const CHUNK = 64;
 const MAX_STATE = 256;
 
@@ -39,7 +40,7 @@ const MAX_STATE = 256;
  * h[t] = exp(dt[t] A) h[t-1] + dt[t] B[t] x[t];  y[t] = (C[t] h[t] + D x[t]) · silu(z[t]);  dt = softplus(dtRaw + dtBias).
  *
  * The same bits whether a sequence comes whole or in pieces through the state, and whatever else is in the batch.
- * For the backward pass it saves one state in 64 steps and computes the others again.
+ * For the backward pass it saves one state in 64 steps (on a GPU in 16) and computes the others again.
  * @param x, dtRaw, z `[batch, length, dInner]`; z is optional (no gate). Each may be a view of columns
  * @param A `[dInner, dState]`, negative; dState 1 to 256
  * @param B, C `[batch, length, groups * dState]`
@@ -61,7 +62,8 @@ export const selectiveScan: Op<ScanInputs, ScanOutputs, ScanOptions> = defineOp<
   },
   saves({ x, A }) {
     const [batch, length, dInner] = x.shape;
-    return { chunkStarts: { shape: [batch, Math.ceil(length / CHUNK), dInner, A.columns] } };
+    const every = x.backend.name === "webgpu" ? SAVE_EVERY : CHUNK;
+    return { chunkStarts: { shape: [batch, Math.ceil(length / every), dInner, A.columns] } };
   },
   kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {

@@ -5,7 +5,7 @@ import { repeat } from "./webgpu-wgsl.ts";
 
 /** Constants and workgroup memory. */
 export function constants(spec: BackwardSpec): string {
-  const { channels, steps, vectors, dState, pass, hasStarts, round, saveEvery } = spec;
+  const { channels, steps, vectors, dState, pass, hasStarts, round, saveEvery, sub } = spec;
   return /* wgsl */ `
 const D_STATE = ${dState}u;
 const CHANNELS = ${channels}u;
@@ -17,6 +17,7 @@ const THREADS = CHANNELS * STATE_THREADS;
 const ROW = CHANNELS + 1u;
 const SAVE_EVERY = ${saveEvery}u;
 const ROUND = ${round}u;
+const SUB = ${sub}u;
 const LN_2 = 0.6931471805599453;
 // dt and dt x of a tile, and o = grad p.
 var<workgroup> tile_dt: array<vec2f, STEPS * ROW>;
@@ -125,6 +126,79 @@ ${withO ? repeat(4, (i) => `        tile_o[step * ROW + quad_column + ${i}u] = o
           tile_kept[thread] = load_kept(first_row + tile + thread);
         }
       }`;
+  return repeat(times, token) + repeat(matrices, matrix) + (spec.hasStarts ? kept : "");
+}
+
+/** Registers of what is loaded ahead, and of what a thread keeps of its own quads until the end of a tile. */
+export function aheadRegisters(spec: BackwardSpec): string {
+  const { times, matrices } = quadsOf(spec);
+  const token = (q: number): string => /* wgsl */ `
+  var next_x${q} = vec4f(); var next_raw${q} = vec4f(); var next_grad${q} = vec4f(); var next_z${q} = vec4f();
+  var x${q} = vec4f(); var dt${q} = vec4f(); var slope${q} = vec4f(1.0); var o${q} = vec4f(); var z_part${q} = vec4f();`;
+  return (
+    repeat(times, token) +
+    repeat(matrices, (q) => `\n  var next_B${q} = vec4f(); var next_C${q} = vec4f();`) +
+    (spec.hasStarts ? "\n  var next_kept = 1.0;" : "")
+  );
+}
+
+/** From memory into registers, a tile ahead of its use: the one at `ahead`. */
+export function loadAhead(spec: BackwardSpec): string {
+  const { rows, times, matrices } = quadsOf(spec);
+  const token = (q: number): string => /* wgsl */ `
+        if (quad_step + ${q * rows}u < STEPS && ahead + quad_step + ${q * rows}u < end_step && quad_count > 0u) {
+          let row = first_row + ahead + quad_step + ${q * rows}u;
+          next_x${q} = load_x(row, quad_channel, quad_count);
+          next_raw${q} = load_dt_raw(row, quad_channel, quad_count);
+          ${spec.hasGradY ? `next_grad${q} = load_grad_y(row, quad_channel, quad_count);` : ""}
+          ${spec.hasGradY && spec.hasZ ? `next_z${q} = load_z(row, quad_channel, quad_count);` : ""}
+        }`;
+  const matrix = (q: number): string => /* wgsl */ `
+        {
+          let i = thread + ${q}u * THREADS;
+          let row = ahead + i / STEP_VECTORS;
+          let n = (i % STEP_VECTORS) * 4u;
+          next_B${q} = vec4f();
+          next_C${q} = vec4f();
+          if (i < STEPS * STEP_VECTORS && row < end_step && n < D_STATE) {
+            next_B${q} = load_B(first_row + row, B_group, n);
+            next_C${q} = load_C(first_row + row, B_group, n);
+          }
+        }`;
+  const kept = /* wgsl */ `
+        next_kept = 1.0;
+        if (thread < STEPS && ahead + thread < end_step) {
+          next_kept = load_kept(first_row + ahead + thread);
+        }`;
+  return repeat(times, token) + repeat(matrices, matrix) + (spec.hasStarts ? kept : "");
+}
+
+/** What was loaded ahead into workgroup memory; steps beyond the end have dt = 0 and o = 0. */
+export function stageAhead(spec: BackwardSpec): string {
+  const { rows, times, matrices } = quadsOf(spec);
+  const gate = (q: number): string => /* wgsl */ `
+        let s = sigmoid(next_z${q});
+        z_part${q} = o${q} * s * (1.0 + next_z${q} * (1.0 - s));
+        o${q} *= next_z${q} * s;`;
+  const token = (q: number): string => /* wgsl */ `
+      if (quad_step + ${q * rows}u < STEPS) {
+        let step = quad_step + ${q * rows}u;
+        let is_inside = tile + step < end_step && quad_count > 0u;
+        let raw = next_raw${q} + bias;
+        x${q} = next_x${q};
+        dt${q} = select(vec4f(), ${spec.softplus ? "softplus(raw)" : "raw"}, is_inside);
+        ${spec.softplus ? `slope${q} = sigmoid(raw);` : ""}
+        o${q} = select(vec4f(), next_grad${q}, is_inside);
+        ${spec.hasGradY && spec.hasZ ? gate(q) : ""}
+        let dt_x = dt${q} * x${q};
+${repeat(4, (i) => `        tile_dt[step * ROW + quad_column + ${i}u] = vec2f(dt${q}[${i}], dt_x[${i}]);\n        tile_o[step * ROW + quad_column + ${i}u] = o${q}[${i}];\n`)}
+      }`;
+  const matrix = (q: number): string => /* wgsl */ `
+      if (thread + ${q}u * THREADS < STEPS * STEP_VECTORS) {
+        tile_B[thread + ${q}u * THREADS] = next_B${q};
+        tile_C[thread + ${q}u * THREADS] = next_C${q};
+      }`;
+  const kept = "      if (thread < STEPS) { tile_kept[thread] = next_kept; }";
   return repeat(times, token) + repeat(matrices, matrix) + (spec.hasStarts ? kept : "");
 }
 

@@ -3,12 +3,16 @@
 import type { BackwardSpec } from "./webgpu-backward.ts";
 import { loopEnd, repeat, unrolled } from "./webgpu-wgsl.ts";
 
+/** Where element i of a tile's or round's sums belongs: by block of channels, row, B or C, state. */
+const PARTIAL =
+  "(group.x * params.batch * params.length + first_row + row) * 8u * STEP_VECTORS + i % (8u * STEP_VECTORS)";
+
 /** By rounds: products of some steps to workgroup memory, a barrier, then every thread adds up one element. */
 export function walkBackByRounds(spec: BackwardSpec): string {
   const { steps, round, unroll } = spec;
   const isUnrolled = unroll > 1;
   const oneRound = (r: string): string => /* wgsl */ `
-${unrolled(isUnrolled, { count: round, name: "k", isReversed: true }, (k) => stepBack(spec, `(${r} * ROUND + ${k})`, (v, toB, toC) => toMemory(k, v, toB, toC)))}
+${unrolled(isUnrolled, { count: round, name: "k", isReversed: true }, (k) => stepBack(spec, { inTile: `(${r} * ROUND + ${k})`, held: `(${r} * ROUND + ${k})` }, (v, toB, toC) => toMemory(k, v, toB, toC)))}
       workgroupBarrier();
       for (var i = thread; i < ROUND * 8u * STEP_VECTORS; i += THREADS) {
         // Step of the round, B or C, state: as they lie in memory.
@@ -23,21 +27,20 @@ ${unrolled(isUnrolled, { count: round, name: "k", isReversed: true }, (k) => ste
   return unrolled(isUnrolled, { count: steps / round, name: "r", isReversed: true }, oneRound);
 }
 
-/** By lanes: eight sums a step and vector of states, each left in some lanes; the tile's go to memory at once. */
+/** By lanes: eight sums a step and vector of states, each left in some lanes. From step `base` of the tile on. */
 export function walkBackByLanes(spec: BackwardSpec): string {
-  const steps = { count: spec.steps, name: "i", isReversed: true };
-  return /* wgsl */ `
-${unrolled(spec.unroll > 1, steps, (i) => stepBack(spec, i, (v, toB, toC) => toLanes(i, v, toB, toC)))}
-      workgroupBarrier();
+  const steps = { count: spec.sub, name: "i", isReversed: true };
+  return unrolled(spec.unroll > 1, steps, (i) =>
+    stepBack(spec, { inTile: `(base + ${i})`, held: i }, (v, toB, toC) => toLanes(`(base + ${i})`, v, toB, toC)),
+  );
+}
+
+/** The sums of {@link walkBackByLanes} of a tile, from workgroup memory to where they belong. */
+export const FLUSH_LANE_SUMS: string = /* wgsl */ `
       for (var i = thread; i < STEPS * 8u * STEP_VECTORS; i += THREADS) {
         let row = tile + i / (8u * STEP_VECTORS);
         if (row < end_step) { partials[${PARTIAL}] = tile_sums[i]; }
       }`;
-}
-
-/** Where element i of a tile's or round's sums belongs: by block of channels, row, B or C, state. */
-const PARTIAL =
-  "(group.x * params.batch * params.length + first_row + row) * 8u * STEP_VECTORS + i % (8u * STEP_VECTORS)";
 
 function toMemory(k: string, v: number, toB: string, toC: string): string {
   return /* wgsl */ `
@@ -53,23 +56,33 @@ function toLanes(i: string, v: number, toB: string, toC: string): string {
         }`;
 }
 
-/** Back through step i. `keep` takes the products of a vector of states for grad.B and for grad.C. */
-function stepBack(spec: BackwardSpec, i: string, keep: (v: number, toB: string, toC: string) => string): string {
+/** A step: which it is in its tile, and which among those whose states the thread holds. */
+interface StepIndex {
+  readonly inTile: string;
+  readonly held: string;
+}
+
+/** Back through a step. `keep` takes the products of a vector of states for grad.B and for grad.C. */
+function stepBack(
+  spec: BackwardSpec,
+  { inTile, held }: StepIndex,
+  keep: (v: number, toB: string, toC: string) => string,
+): string {
   const { vectors } = spec;
   const sum = (what: (v: number) => string): string => repeat(vectors, (v) => `${v > 0 ? " + " : ""}${what(v)}`);
   const vector = (v: number): string => /* wgsl */ `
         let g${v} = q${v} + o * tile_C[at + ${v}u];
-        ${keep(v, `dt.y * g${v}`, `o * states${v}[${i} + 1u]`)}
-        q${v} = decays${v}[${i}] * g${v};
-        let qh${v} = q${v} * states${v}[${i}];
+        ${keep(v, `dt.y * g${v}`, `o * states${v}[${held} + 1u]`)}
+        q${v} = decays${v}[${held}] * g${v};
+        let qh${v} = q${v} * states${v}[${held}];
         A_sum${v} += dt.x * qh${v};`;
   return /* wgsl */ `
       {
-        let dt = tile_dt[${i} * ROW + c];
-        let o = tile_o[${i} * ROW + c];
-        let at = ${i} * STEP_VECTORS + state_thread * VECTORS;
+        let dt = tile_dt[${inTile} * ROW + c];
+        let o = tile_o[${inTile} * ROW + c];
+        let at = ${inTile} * STEP_VECTORS + state_thread * VECTORS;
 ${repeat(vectors, vector)}
-        let part = (state_thread * STEPS + ${i}) * ROW + c;
+        let part = (state_thread * STEPS + ${inTile}) * ROW + c;
         tile_gB[part] = ${sum((v) => `dot(g${v}, tile_B[at + ${v}u])`)};
         tile_Aqh[part] = ${sum((v) => `dot(qh${v}, a${v})`)};
       }`;

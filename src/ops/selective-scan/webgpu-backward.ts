@@ -4,8 +4,17 @@
 import type { KernelFamily } from "../../backends/webgpu/index.ts";
 import { defineKernel } from "../../backends/webgpu/index.ts";
 import type { ScanKind, ScanLayout } from "./webgpu-layout.ts";
-import { sumOverLanes, walkBackByLanes, walkBackByRounds } from "./webgpu-backward-walk.ts";
-import { constants, entry, places, quadsOf, stageTile } from "./webgpu-backward-tile.ts";
+import { FLUSH_LANE_SUMS, sumOverLanes, walkBackByLanes, walkBackByRounds } from "./webgpu-backward-walk.ts";
+import {
+  aheadRegisters,
+  constants,
+  entry,
+  loadAhead,
+  places,
+  quadsOf,
+  stageAhead,
+  stageTile,
+} from "./webgpu-backward-tile.ts";
 import { BARE_KIND, SAMPLE_KIND, SAMPLE_LAYOUT, stateThreads } from "./webgpu-layout.ts";
 import { LOAD_PACKED, PACKED_PARAMS } from "./webgpu-pack.ts";
 import { ACTIVATIONS, loadQuad, loopEnd, quadType, repeat, storeQuad, unrolled } from "./webgpu-wgsl.ts";
@@ -16,6 +25,8 @@ export type BackwardSpec = ScanLayout &
     readonly pass: "all" | "ends";
     /** Steps between saved states; a multiple of the steps of a tile. */
     readonly saveEvery: number;
+    /** Steps whose states and decays a thread holds at once; a divisor of `steps`, and all of them without lanes. */
+    readonly sub: number;
     /** Steps whose products for grad.B and grad.C are summed over channels at once, through workgroup memory. */
     readonly round: number;
     /** Lanes of a subgroup, which then sums over its channels by itself: `channels` is as many. 0: through workgroup memory. */
@@ -39,7 +50,7 @@ export function backwardBytes(
   return 4 * steps * (3 * row + 3 * threads * row + 8 * threads * vectors + 1) + products;
 }
 
-const SAMPLE = { ...SAMPLE_LAYOUT, steps: 8, round: 2, lanes: 0, saveEvery: 64 } as const;
+const SAMPLE = { ...SAMPLE_LAYOUT, steps: 8, sub: 8, round: 2, lanes: 0, saveEvery: 16 } as const;
 
 export const scanBackward: KernelFamily<BackwardSpec> = defineKernel<BackwardSpec>(
   "scanBackward",
@@ -50,6 +61,7 @@ export const scanBackward: KernelFamily<BackwardSpec> = defineKernel<BackwardSpe
       ...SAMPLE_KIND,
       channels: 32,
       lanes: 32,
+      steps: 16,
       pass: "all",
       hasGradY: true,
       gradX: "write",
@@ -189,19 +201,22 @@ fn load_carried(at: u32) -> vec4f {
 }`;
 
 function mainFunction(spec: BackwardSpec): string {
-  const { vectors, steps, unroll } = spec;
-  const isUnrolled = unroll > 1;
+  const { vectors } = spec;
   return /* wgsl */ `${entry(spec)}
 ${places(spec)}
   let skip_factor = load_D(quad_channel, quad_count);
   var D_sum = vec4f();
   var bias_sum = vec4f();
 ${repeat(vectors, (v) => `  var A_sum${v} = vec4f();\n  var q${v} = vec4f();\n  if (is_channel) { q${v} = load_carried(params.carried_at + state_at + ${4 * v}u); }\n`)}
-  // Of a tile: the states before each step and behind the last, and the decays.
-${repeat(vectors, (v) => `  var states${v}: array<vec4f, STEPS + 1u>;\n  var decays${v}: array<vec4f, STEPS>;\n`)}
-  // The states before the tiles of a piece between two saved states.
-  var tile_states: array<vec4f, (SAVE_EVERY / STEPS) * VECTORS>;
+  // Of some steps: the states before each and behind the last, and the decays.
+${repeat(vectors, (v) => `  var states${v}: array<vec4f, SUB + 1u>;\n  var decays${v}: array<vec4f, SUB>;\n`)}
+${aheadRegisters(spec)}
+${spec.steps < spec.saveEvery ? "  // The states before the tiles of a piece between two saved states.\n  var tile_states: array<vec4f, (SAVE_EVERY / STEPS) * VECTORS>;" : ""}
   let pieces = (end_step - first_step + SAVE_EVERY - 1u) / SAVE_EVERY;
+  {
+    let ahead = first_step + ((end_step - first_step + STEPS - 1u) / STEPS - 1u) * STEPS;
+${loadAhead(spec)}
+  }
   for (var p = 0u; p < pieces; p++) {
     let piece = first_step + (pieces - 1u - p) * SAVE_EVERY;
     let tiles = (min(SAVE_EVERY, end_step - piece) + STEPS - 1u) / STEPS;
@@ -210,28 +225,20 @@ ${repeat(
   vectors,
   (v) => /* wgsl */ `
     var h${v} = vec4f();
-    if (is_channel && n${v} < D_STATE) { h${v} = load_saved_states(saved, n${v}, params.d_state - n${v}); }
-    tile_states[${v}] = h${v};`,
+    if (is_channel && n${v} < D_STATE) { h${v} = load_saved_states(saved, n${v}, params.d_state - n${v}); }`,
 )}
-    for (var j = 1u; j < tiles; j++) {
-      let tile = piece + (j - 1u) * STEPS;
-${stageTile(spec, { withB: true, withO: false })}
-      workgroupBarrier();
-      let steps = min(STEPS, end_step - tile);
-      for (var step = 0u; step < steps; step++) {
-        let dt = tile_dt[step * ROW + c];
-${repeat(vectors, (v) => `        h${v} = ${keptAt(spec, "step")}exp2(dt.x * a${v}) * h${v} + dt.y * tile_B[step * STEP_VECTORS + state_thread * VECTORS + ${v}u];\n`)}
-      }
-${repeat(vectors, (v) => `      tile_states[j * VECTORS + ${v}u] = h${v};\n`)}
-      workgroupBarrier();
-    }
+${spec.steps < spec.saveEvery ? statesOfTiles(spec) : ""}
     for (var j = 0u; j < tiles; j++) {
       let tile = piece + (tiles - 1u - j) * STEPS;
-${stageTile(spec, { withB: true, withO: true })}
+${stageAhead(spec)}
       workgroupBarrier();
-${repeat(vectors, (v) => `      states${v}[0] = tile_states[(tiles - 1u - j) * VECTORS + ${v}u];\n`)}
-${unrolled(isUnrolled, { count: steps, name: "i" }, (i) => stepAgain(spec, i))}
-${spec.lanes > 0 ? walkBackByLanes(spec) : walkBackByRounds(spec)}
+      if (tile > first_step) {
+        let ahead = tile - STEPS;
+${loadAhead(spec)}
+      }
+${spec.steps < spec.saveEvery ? repeat(vectors, (v) => `      h${v} = tile_states[(tiles - 1u - j) * VECTORS + ${v}u];\n`) : ""}
+${spec.sub < spec.steps ? walkBySubs(spec) : walkAtOnce(spec)}
+${spec.lanes > 0 ? `      workgroupBarrier();\n${FLUSH_LANE_SUMS}` : ""}
 ${finishTile(spec)}
     }
   }
@@ -239,25 +246,77 @@ ${endSums(spec)}
 }`;
 }
 
+/** Forward once through a piece of several tiles, for the states before each. */
+function statesOfTiles(spec: BackwardSpec): string {
+  const { vectors } = spec;
+  return /* wgsl */ `
+${repeat(vectors, (v) => `    tile_states[${v}] = h${v};\n`)}
+    for (var j = 1u; j < tiles; j++) {
+      let tile = piece + (j - 1u) * STEPS;
+${stageTile(spec, { withB: true, withO: false })}
+      workgroupBarrier();
+      let steps = min(STEPS, end_step - tile);
+      for (var step = 0u; step < steps; step++) {
+${stepForward(spec)}
+      }
+${repeat(vectors, (v) => `      tile_states[j * VECTORS + ${v}u] = h${v};\n`)}
+      workgroupBarrier();
+    }`;
+}
+
+function stepForward(spec: BackwardSpec): string {
+  const vector = (v: number): string =>
+    `        h${v} = ${keptAt(spec, "step")}exp2(dt.x * a${v}) * h${v} + dt.y * tile_B[step * STEP_VECTORS + state_thread * VECTORS + ${v}u];\n`;
+  return `        let dt = tile_dt[step * ROW + c];\n${repeat(spec.vectors, vector)}`;
+}
+
+/** Again and back through all steps of a tile. */
+function walkAtOnce(spec: BackwardSpec): string {
+  return /* wgsl */ `
+      let base = 0u;
+${repeat(spec.vectors, (v) => `      states${v}[0] = h${v};\n`)}
+${unrolled(spec.unroll > 1, { count: spec.sub, name: "i" }, (i) => stepAgain(spec, i))}
+${spec.lanes > 0 ? walkBackByLanes(spec) : walkBackByRounds(spec)}`;
+}
+
+/** The same by parts of a tile, from the last: a thread holds the states of one part, and those before each. */
+function walkBySubs(spec: BackwardSpec): string {
+  const { vectors, steps, sub } = spec;
+  return /* wgsl */ `
+${repeat(vectors, (v) => `      var before${v}: array<vec4f, STEPS / SUB>;\n      before${v}[0] = h${v};\n`)}
+      for (var step = 0u; step < STEPS - SUB; step++) {
+${stepForward(spec)}
+        if (step % SUB == SUB - 1u) {
+${repeat(vectors, (v) => `          before${v}[step / SUB + 1u] = h${v};\n`)}
+        }
+      }
+      for (var part = 0u; part < ${steps / sub}u; part++) {
+        let base = (${steps / sub - 1}u - part) * SUB;
+${repeat(vectors, (v) => `        states${v}[0] = before${v}[base / SUB];\n`)}
+${unrolled(spec.unroll > 1, { count: sub, name: "i" }, (i) => stepAgain(spec, i))}
+${walkBackByLanes(spec)}
+      }`;
+}
+
 function keptAt({ hasStarts }: BackwardSpec, step: string): string {
   return hasStarts ? `tile_kept[${step}] * ` : "";
 }
 
-/** The state behind step i again; the decays stay in registers for the way back. */
+/** The state behind step `base + i` again; the decays stay in registers for the way back. */
 function stepAgain(spec: BackwardSpec, i: string): string {
   const { vectors, gradZ } = spec;
   const Ch = repeat(vectors, (v) => `${v > 0 ? " + " : ""}dot(states${v}[${i} + 1u], tile_C[at + ${v}u])`);
   return /* wgsl */ `
       {
-        let dt = tile_dt[${i} * ROW + c];
-        let at = ${i} * STEP_VECTORS + state_thread * VECTORS;
+        let dt = tile_dt[(base + ${i}) * ROW + c];
+        let at = (base + ${i}) * STEP_VECTORS + state_thread * VECTORS;
 ${repeat(
   vectors,
   (v) => /* wgsl */ `
-        decays${v}[${i}] = ${keptAt(spec, i)}exp2(dt.x * a${v});
+        decays${v}[${i}] = ${keptAt(spec, `base + ${i}`)}exp2(dt.x * a${v});
         states${v}[${i} + 1u] = decays${v}[${i}] * states${v}[${i}] + dt.y * tile_B[at + ${v}u];`,
 )}
-        ${gradZ === "none" ? "" : `tile_Ch[(state_thread * STEPS + ${i}) * ROW + c] = ${Ch};`}
+        ${gradZ === "none" ? "" : `tile_Ch[(state_thread * STEPS + base + ${i}) * ROW + c] = ${Ch};`}
       }`;
 }
 
@@ -266,7 +325,6 @@ function finishTile(spec: BackwardSpec): string {
   const { rows, times } = quadsOf(spec);
   const parts = (name: string): string =>
     `vec4f(tile_${name}[part], tile_${name}[part + 1u], tile_${name}[part + 2u], tile_${name}[part + 3u])`;
-  const hasZ = spec.hasGradY && spec.hasZ;
   const finish = (q: number): string => /* wgsl */ `
       if (quad_step + ${q * rows}u < STEPS && tile + quad_step + ${q * rows}u < end_step && quad_count > 0u) {
         let step = quad_step + ${q * rows}u;
@@ -280,26 +338,14 @@ function finishTile(spec: BackwardSpec): string {
           Aqh += ${parts("Aqh")};
           ${spec.gradZ === "none" ? "" : `Ch += ${parts("Ch")};`}
         }
-        let x = load_x(row, quad_channel, quad_count);
-        let raw = load_dt_raw(row, quad_channel, quad_count) + bias;
-        let dt = ${spec.softplus ? "softplus(raw)" : "raw"};
-        var o = ${spec.hasGradY ? "load_grad_y(row, quad_channel, quad_count)" : "vec4f()"};
-        ${hasZ ? zGradient(spec) : ""}
-        let gradient_dt = (x * gB + LN_2 * Aqh)${spec.softplus ? " * sigmoid(raw)" : ""};
-        D_sum += o * x;
+        ${spec.gradZ === "none" ? "" : `store_grad_z(row, quad_channel, quad_count, z_part${q} * (Ch + skip_factor * x${q}));`}
+        let gradient_dt = (x${q} * gB + LN_2 * Aqh) * slope${q};
+        D_sum += o${q} * x${q};
         bias_sum += gradient_dt;
-        ${spec.gradX === "none" ? "" : "store_grad_x(row, quad_channel, quad_count, dt * gB + skip_factor * o);"}
+        ${spec.gradX === "none" ? "" : `store_grad_x(row, quad_channel, quad_count, dt${q} * gB + skip_factor * o${q});`}
         ${spec.gradDt === "none" ? "" : "store_grad_dt_raw(row, quad_channel, quad_count, gradient_dt);"}
       }`;
   return repeat(times, finish);
-}
-
-function zGradient({ gradZ }: BackwardSpec): string {
-  const store = /* wgsl */ `store_grad_z(row, quad_channel, quad_count, o * (Ch + skip_factor * x) * s * (1.0 + z * (1.0 - s)));`;
-  return /* wgsl */ `let z = load_z(row, quad_channel, quad_count);
-        let s = sigmoid(z);
-        ${gradZ === "none" ? "" : store}
-        o *= z * s;`;
 }
 
 /** What was summed along time: for A by state, for D and dtBias by channel; and q, for what lies to the left. */

@@ -5,7 +5,7 @@ import { backwardBytes } from "./webgpu-backward.ts";
 import { forwardBytes, stateThreads } from "./webgpu-layout.ts";
 
 /** Steps between the states that the forward pass saves for the backward pass on WebGPU. */
-export const SAVE_EVERY = 64;
+export const SAVE_EVERY = 16;
 /** Threads that fill a large GPU. Sequences are cut into chunks until there are so many. */
 const FILLING_THREADS = 49152;
 /** Threads with which cutting sequences, that is doing half of the work twice, does not pay. */
@@ -17,6 +17,8 @@ const LONG_CHUNK = 1024;
 /** What every WebGPU device has at the least: invocations and bytes of workgroup memory. */
 const PORTABLE_INVOCATIONS = 256;
 const PORTABLE_BYTES = 16384;
+/** Steps whose states a thread of the backward pass holds in registers. */
+const MOST_HELD = 8;
 /** Threads of a workgroup whose subgroups sum over channels. */
 const MOST_LANE_THREADS = 256;
 /** Bytes of workgroup memory beyond which too few workgroups share a processor. */
@@ -72,7 +74,7 @@ export function chooseForward(shape: ScanShape, wanted: WantedPlan = {}): ScanPl
 
 /** What may be fixed of a plan, for measurements. */
 export type WantedPlan = Partial<
-  ScanLayout & { readonly chunks: number; readonly round: number; readonly lanes: number }
+  ScanLayout & { readonly chunks: number; readonly round: number; readonly lanes: number; readonly sub: number }
 >;
 
 /** A plan for the backward pass. `bytes`: workgroup memory of the device. */
@@ -80,7 +82,7 @@ export function chooseBackward(
   shape: ScanShape,
   bytes: number,
   wanted: WantedPlan = {},
-): ScanPlan & { readonly round: number; readonly lanes: number } {
+): ScanPlan & { readonly round: number; readonly lanes: number; readonly sub: number } {
   const { dState } = shape;
   const stateVectors = Math.ceil(dState / 4);
   const vectors = wanted.vectors ?? (stateVectors <= 16 ? Math.ceil(stateVectors / 8) : 4);
@@ -88,9 +90,11 @@ export function chooseBackward(
   const isByLanes = shape.lanes > 0 && shape.lanes * threads <= MOST_LANE_THREADS;
   const lanes = wanted.lanes ?? (isByLanes ? shape.lanes : 0);
   let channels = lanes || (wanted.channels ?? channelsFor(shape, threads));
-  let [steps, round] = [wanted.steps ?? Math.min(8, mostSteps(shape, threads, channels)), wanted.round ?? 2];
+  const preferred = Math.min(lanes > 0 ? 16 : 8, mostSteps(shape, threads, channels));
+  let [steps, round] = [wanted.steps ?? preferred, wanted.round ?? 2];
   const isTooLarge = (): boolean =>
-    backwardBytes({ vectors, channels, steps, unroll: 1, dState, round, lanes }) > Math.min(bytes, MOST_BYTES);
+    backwardBytes({ vectors, channels, steps, unroll: 1, dState, round, lanes }) >
+    (lanes > 0 ? bytes : Math.min(bytes, MOST_BYTES));
   while (!wanted.round && round > 1 && isTooLarge()) round /= 2;
   while (!wanted.steps && steps > 4 && isTooLarge()) steps /= 2;
   while (!wanted.channels && !lanes && channels > 4 && isTooLarge()) channels /= 2;
@@ -100,6 +104,7 @@ export function chooseBackward(
     steps,
     round,
     lanes,
+    sub: lanes > 0 ? Math.min(steps, wanted.sub ?? (shape.isSoftware ? steps : MOST_HELD)) : steps,
     unroll: wanted.unroll ?? unrollFor(shape),
   };
   return { ...layout, ...chunksOf(shape, wanted.chunks ?? fillingChunks(shape, threads)) };

@@ -121,10 +121,10 @@ describe.skipIf(!hasGpu)("selectiveScan on WebGPU", () => {
     await expectAsReference(opCase, await gpuBackend());
   });
 
-  it("cuts time into chunks where there are few channels", async () => {
+  it("cuts time into chunks where there are few channels, and tiles into parts", async () => {
     expect.hasAssertions();
     const backend = await gpuBackend();
-    await expectAsReference(scanCase({ batch: 2, length: 300 }), backend, { op: planned({ chunks: 3 }) });
+    await expectAsReference(scanCase({ batch: 2, length: 300 }), backend, { op: planned({ chunks: 3, sub: 8 }) });
   });
 
   it("cuts what is larger than a binding: by sequences, by length, the state carried on", async () => {
