@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { Mamba } from "../../src/mamba.ts";
 
 const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const PRELOADED = ["--import", new URL("../support/poll-seldom.js", import.meta.url).href];
 
 export interface Finished {
   readonly code: number | null;
@@ -25,7 +26,7 @@ export interface RunOptions {
 /** Runs `mamba ...args` to its end. */
 export function runMamba(args: readonly string[], { input, env, onStart }: RunOptions = {}): Promise<Finished> {
   if (!existsSync(MAIN)) throw new Error(`${MAIN} is missing: run "npm run build" first, as "npm test" does.`);
-  const child = spawn(process.execPath, [MAIN, ...args], { env: { ...process.env, ...env } });
+  const child = spawn(process.execPath, [...PRELOADED, MAIN, ...args], { env: { ...process.env, ...env } });
   let stdout = "";
   let stderr = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));

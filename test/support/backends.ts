@@ -9,6 +9,8 @@ import type { GpuOptions } from "../../src/backends/webgpu/index.ts";
 import { findAdapter } from "../../src/backends/webgpu/adapter.ts";
 import { WebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import { WasmBackend } from "../../src/backends/wasm/index.ts";
+// oxlint-disable-next-line import/no-unassigned-import -- changes how often Dawn polls
+import "./poll-seldom.js";
 
 /** The oracle. */
 export const reference: Backend = new ReferenceBackend();
@@ -37,19 +39,7 @@ function chooseDriver(): void {
   process.env.GALLIVM_PERF ??= "nopt";
 }
 
-/**
- * While Dawn waits it asks the adapter whenever Node's loop comes by: a core that an adapter on the processor could use.
- * It asks through setImmediate, with functions that are not JavaScript; here once a millisecond instead.
- */
-function pollSeldom(): void {
-  const atOnce = globalThis.setImmediate;
-  const setImmediate = (callback: (...args: unknown[]) => void, ...args: unknown[]): unknown =>
-    String(callback).includes("[native code]") ? setTimeout(callback, 1, ...args) : atOnce(callback, ...args);
-  Object.assign(globalThis, { setImmediate });
-}
-
 chooseDriver();
-pollSeldom();
 
 /** A GPU backend that ends with the test file. */
 export async function gpuBackend(options: GpuOptions = {}): Promise<WebGpuBackend> {
