@@ -166,9 +166,6 @@ const CASES: readonly Case[] = [
   },
 ];
 
-/** The first kernels of a run are compiled. */
-const PATIENCE = 120_000;
-
 describe.skipIf(!hasGpu)("families of kernels", () => {
   let backend: WebGpuBackend;
   beforeAll(async () => {
@@ -189,46 +186,36 @@ describe.skipIf(!hasGpu)("families of kernels", () => {
     partRows: 16,
     partColumns: 16,
     slices: 1,
-    ahead: 1,
   } as const;
 
   for (const test of CASES) {
     const name = `a along ${test.aAlong}, b along ${test.bAlong}: ${test.name}`;
-    it(`tiles, ${name}`, { timeout: PATIENCE }, () =>
-      checkProduct(backend, test, (product, splits) => multiplyAsTiles(backend, product, plainTile, splits)),
-    );
-    it(`directly, ${name}`, { timeout: PATIENCE }, () =>
-      checkProduct(backend, test, (product, splits) => multiplyDirectly(backend, product, splits)),
-    );
-    const stages = test.adds ? 1 : 2;
-    it(`matrices, ${stages} stages, ${name}`, { timeout: PATIENCE }, () =>
+    it(`tiles, ${name}`, () =>
+      checkProduct(backend, test, (product, splits) => multiplyAsTiles(backend, product, plainTile, splits)));
+    it(`directly, ${name}`, () =>
+      checkProduct(backend, test, (product, splits) => multiplyDirectly(backend, product, splits)));
+    const ahead = test.adds ? 1 : 2;
+    it(`matrices, ${ahead} ahead, ${name}`, () =>
       checkProduct(backend, test, (product, splits) =>
-        multiplyAsMatrices(backend, product, { ...matrixTile, stages }, splits, true),
-      ),
-    );
+        multiplyAsMatrices(backend, product, { ...matrixTile, ahead }, splits, true),
+      ));
   }
 
   const other: readonly (readonly [PlainTile | MatrixTile, string])[] = [
     [{ tileRows: 64, tileColumns: 32, tileSteps: 8, threadRows: 8, threadColumns: 8 }, "tiles"],
-    [
-      { tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 16, stages: 1, slices: 1, ahead: 0 },
-      "matrices",
-    ],
-    [
-      { tileRows: 32, tileColumns: 32, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 4, ahead: 2 },
-      "matrices",
-    ],
+    [{ tileRows: 64, tileColumns: 64, tileSteps: 64, partRows: 32, partColumns: 16, slices: 1, ahead: 1 }, "matrices"],
+    [{ tileRows: 32, tileColumns: 32, tileSteps: 64, partRows: 32, partColumns: 32, slices: 4, ahead: 2 }, "matrices"],
   ];
-  it.each(other)("other sizes: %o", { timeout: PATIENCE }, async (tile, family) => {
+  it.each(other)("other sizes: %o", async (tile, family) => {
     const test: Case = { name: family, sizes: [72, 88, 136], a: "f16", b: "f16", y: "f32" };
     await checkProduct(backend, test, (product, splits) =>
-      "stages" in tile
+      "slices" in tile
         ? multiplyAsMatrices(backend, product, tile, splits, true)
         : multiplyAsTiles(backend, product, tile, splits),
     );
   });
 
-  it.each([1, 3])("vectors: %i rows", { timeout: PATIENCE }, async (rows) => {
+  it.each([1, 3])("vectors: %i rows", async (rows) => {
     const cases: Case[] = [
       { name: "f32", sizes: [rows, 67, 260], a: "f32", b: "f32", y: "f32", bias: true },
       { name: "f16", sizes: [rows, 80, 264], a: "f16", b: "f16", y: "f16" },
@@ -258,7 +245,7 @@ async function forward(backend: Backend, { rows, columns, outputs, x, weight, y 
   return linear({ x: from, weight: packed.tensor, bias }, { dtype: y }).y.read();
 }
 
-describe.skipIf(!hasGpu)("linear on a GPU", { timeout: PATIENCE }, () => {
+describe.skipIf(!hasGpu)("linear on a GPU", () => {
   it.each([
     { rows: 1, columns: 50, outputs: 37, x: "f32", weight: "int8", y: "f32" },
     { rows: 3, columns: 64, outputs: 37, x: "f16", weight: "int8", y: "f32" },
@@ -288,7 +275,6 @@ describe.skipIf(!hasGpu)("linear on a GPU", { timeout: PATIENCE }, () => {
       tileSteps: 32,
       partRows: 16,
       partColumns: 16,
-      stages: 2,
       slices: 1,
       ahead: 2,
     } as const;
