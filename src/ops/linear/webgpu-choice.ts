@@ -12,7 +12,7 @@ export const MOST_VECTOR_ROWS = 8;
 
 /** Sums of as many steps are split, where there are few workgroups, into parts of `LEAST_SPAN` steps or more. */
 const LONG = 2048;
-const LEAST_SPAN = 512;
+const LEAST_SPAN = 1024;
 const FEW_GROUPS = 256;
 const SPLIT_GROUPS = 1024;
 /** Workgroups without which a tile is too large. */
@@ -29,19 +29,25 @@ const MOST_WASTE = 1.1;
 
 /** From large to small. Steps of a small tile take as long as their loads: there they are long, and two on their way. */
 const MATRIX_TILES: readonly MatrixTile[] = [
-  { tileRows: 128, tileColumns: 128, tileSteps: 32, partRows: 64, partColumns: 64, stages: 1, slices: 1, ahead: 1 },
-  { tileRows: 64, tileColumns: 64, tileSteps: 128, partRows: 32, partColumns: 32, stages: 1, slices: 2, ahead: 2 },
-  { tileRows: 32, tileColumns: 128, tileSteps: 64, partRows: 32, partColumns: 32, stages: 1, slices: 1, ahead: 1 },
+  { tileRows: 128, tileColumns: 128, tileSteps: 32, partRows: 64, partColumns: 64, slices: 1, ahead: 1 },
+  { tileRows: 64, tileColumns: 64, tileSteps: 128, partRows: 32, partColumns: 32, slices: 2, ahead: 2 },
 ];
 
-/** Where rows of both operands are along the steps, and there are this many workgroups even so. */
-const WIDE_TILE: MatrixTile = { ...MATRIX_TILES[0], tileColumns: 256 };
-const ENOUGH_WIDE_GROUPS = 512;
+/** For few rows and many columns. */
+const FLAT_TILE: MatrixTile = {
+  tileRows: 32,
+  tileColumns: 128,
+  tileSteps: 64,
+  partRows: 32,
+  partColumns: 32,
+  slices: 1,
+  ahead: 1,
+};
 
 /** For so few elements that no tile of the others gives enough workgroups. */
 const SMALL_TILES: readonly MatrixTile[] = [
-  { tileRows: 32, tileColumns: 32, tileSteps: 256, partRows: 32, partColumns: 32, stages: 1, slices: 8, ahead: 2 },
-  { tileRows: 16, tileColumns: 16, tileSteps: 512, partRows: 16, partColumns: 16, stages: 1, slices: 8, ahead: 2 },
+  { tileRows: 32, tileColumns: 32, tileSteps: 256, partRows: 32, partColumns: 32, slices: 8, ahead: 2 },
+  { tileRows: 16, tileColumns: 16, tileSteps: 512, partRows: 16, partColumns: 16, slices: 8, ahead: 2 },
 ];
 
 const PLAIN_TILES: readonly PlainTile[] = [
@@ -75,9 +81,9 @@ export function chooseMatrixTile(backend: WebGpuBackend, product: Product): Choi
         matrixThreads(tile) <= threads,
     );
   const sizes = sizesOf(product);
-  const isWide = a.along === "steps" && b.along === "steps" && groupsOf(WIDE_TILE, sizes) >= ENOUGH_WIDE_GROUPS;
-  const [wide] = isWide ? fitting([WIDE_TILE]) : [];
-  return wide ? { tile: wide, splits: 1 } : chooseTile(fitting(MATRIX_TILES), sizes, fitting(SMALL_TILES));
+  const isFlat = sizes.rows <= FLAT_TILE.tileRows && groupsOf(FLAT_TILE, sizes) >= ENOUGH_GROUPS;
+  const [flat] = isFlat ? fitting([FLAT_TILE]) : [];
+  return flat ? { tile: flat, splits: 1 } : chooseTile(fitting(MATRIX_TILES), sizes, fitting(SMALL_TILES));
 }
 
 export function choosePlainTile(product: Product): Choice<PlainTile> {

@@ -21,15 +21,10 @@ export interface MatrixTile {
   /** The part of a tile that a subgroup computes. */
   readonly partRows: number;
   readonly partColumns: number;
-  /** 2: the next step is stored while this one is multiplied, and a step takes one barrier. */
-  readonly stages: 1 | 2;
   /** Groups of subgroups that share the terms of a step: each computes all of the tile, and their sums are added up. */
   readonly slices: number;
-  /**
-   * Steps whose loads are under way while one is multiplied: 2 where multiplying takes less time than a load, 0 where
-   * registers are worth more.
-   */
-  readonly ahead: 0 | 1 | 2;
+  /** Steps whose loads are under way while one is multiplied: 2 where multiplying takes less time than a load. */
+  readonly ahead: 1 | 2;
 }
 
 export interface MatrixSpec extends MatrixTile, EpilogueSpec, KernelSpec {
@@ -58,18 +53,12 @@ export function matrixBytes(tile: MatrixTile, aAlong: Along, bAlong: Along): num
   return layoutOf({ ...tile, aAlong, bAlong }).units * 16;
 }
 
-/** Sets of registers that loads come by. */
-function setsOf({ ahead }: MatrixTile): number {
-  return Math.max(1, ahead);
-}
-
 interface Layout {
   /** Units from one row of an operand's tile to the next. */
   readonly strideA: number;
   readonly strideB: number;
-  /** Units of A in a stage, and of both. */
+  /** Units of A: B follows. */
   readonly unitsA: number;
-  readonly unitsStage: number;
   /** Units from one row of the results of a subgroup to the next. */
   readonly strideOut: number;
   readonly units: number;
@@ -78,15 +67,14 @@ interface Layout {
 type LayoutSpec = MatrixTile & { readonly aAlong: Along; readonly bAlong: Along };
 
 function layoutOf(spec: LayoutSpec): Layout {
-  const { tileRows, tileColumns, tileSteps, partColumns, stages, aAlong, bAlong } = spec;
+  const { tileRows, tileColumns, tileSteps, partColumns, aAlong, bAlong } = spec;
   const strideA = (aAlong === "steps" ? tileSteps : tileRows) / UNIT + 1;
   const strideB = (bAlong === "steps" ? tileSteps : tileColumns) / UNIT + 1;
   const unitsA = strideA * (aAlong === "steps" ? tileRows : tileSteps);
   const unitsB = strideB * (bAlong === "steps" ? tileColumns : tileSteps);
   const strideOut = partColumns / 4 + 1;
   const unitsOut = (matrixThreads(spec) / SUBGROUP) * MATRIX * strideOut;
-  const unitsStage = unitsA + unitsB;
-  return { strideA, strideB, unitsA, unitsStage, strideOut, units: Math.max(stages * unitsStage, unitsOut) };
+  return { strideA, strideB, unitsA, strideOut, units: Math.max(unitsA + unitsB, unitsOut) };
 }
 
 const repeat = (count: number, text: (i: number) => string, separator = "\n"): string =>
@@ -135,22 +123,16 @@ ${one("b", chunksB, spec.bWide)}
     }`;
 }
 
-/** WGSL: stores the chunks of a set into the stage that begins at `stage`. */
-function put(
-  chunksA: Chunks,
-  chunksB: Chunks,
-  { strideA, strideB, unitsA }: Layout,
-  stage: string,
-  set: number,
-): string {
+/** WGSL: stores the chunks of a set. */
+function put(chunksA: Chunks, chunksB: Chunks, { strideA, strideB, unitsA }: Layout, set: number): string {
   return [
-    repeat(chunksA.count, (i) => `    tile[${stage} + ${chunksA.place(i, strideA)}] = a${set}_${i};`),
-    repeat(chunksB.count, (i) => `    tile[${stage} + ${unitsA}u + ${chunksB.place(i, strideB)}] = b${set}_${i};`),
+    repeat(chunksA.count, (i) => `    tile[${chunksA.place(i, strideA)}] = a${set}_${i};`),
+    repeat(chunksB.count, (i) => `    tile[${unitsA}u + ${chunksB.place(i, strideB)}] = b${set}_${i};`),
   ].join("\n");
 }
 
-/** WGSL: multiplies what lies in the stage at `stage`. */
-function multiplyStage(spec: MatrixSpec, ops: MatrixOps, layout: Layout, stage: string): string {
+/** WGSL: multiplies what lies in the tile. */
+function multiplyTile(spec: MatrixSpec, ops: MatrixOps, layout: Layout): string {
   const { strideA, strideB, unitsA } = layout;
   const [down, across] = [spec.partRows / MATRIX, spec.partColumns / MATRIX];
   const steps = spec.tileSteps / spec.slices;
@@ -162,14 +144,14 @@ function multiplyStage(spec: MatrixSpec, ops: MatrixOps, layout: Layout, stage: 
     const left = (i: number): string =>
       ops.load(
         "left",
-        `${stage} + ${at(spec.aAlong, strideA, "part_row", i * MATRIX, s * MATRIX)}`,
+        `${at(spec.aAlong, strideA, "part_row", i * MATRIX, s * MATRIX)}`,
         strideA,
         spec.aAlong === "steps",
       );
     const right = (j: number): string =>
       ops.load(
         "right",
-        `${stage} + ${unitsA}u + ${at(spec.bAlong, strideB, "part_column", j * MATRIX, s * MATRIX)}`,
+        `${unitsA}u + ${at(spec.bAlong, strideB, "part_column", j * MATRIX, s * MATRIX)}`,
         strideB,
         spec.bAlong === "outer",
       );
@@ -184,32 +166,24 @@ ${repeat(down, (i) => `      ${ops.multiply(`sum_${i}_${j}`, `left_${i}`, `right
   });
 }
 
-/**
- * WGSL: the loop over the steps. Step n lies in stage n % stages and comes by way of the registers n % sets: as many steps a
- * turn as make both literals.
- */
+/** WGSL: the loop over the steps. Step n comes by way of the registers n % ahead: as many steps a turn, so that this is a literal. */
 function loop(spec: MatrixSpec, ops: MatrixOps, layout: Layout, chunksA: Chunks, chunksB: Chunks): string {
-  const { stages, ahead } = spec;
-  const sets = setsOf(spec);
-  const turns = Math.max(stages, sets);
-  const stageOf = (n: number): string => `${(n % stages) * layout.unitsStage}u`;
+  const { ahead } = spec;
   const fetched = (n: number, first: string): string =>
-    fetch(spec, chunksA, chunksB, `(${first} + ${n}u * TILE_STEPS)`, n % sets);
-  const stored = (n: number): string => put(chunksA, chunksB, layout, stageOf(n), n % sets);
+    fetch(spec, chunksA, chunksB, `(${first} + ${n}u * TILE_STEPS)`, n % ahead);
   const step = (n: number): string => /* wgsl */ `
 ${n > 0 ? `    if (begun + ${n}u * TILE_STEPS >= end) { break; }` : ""}
-${ahead > 0 ? fetched(n + sets, "begun") : ""}
-${multiplyStage(spec, ops, layout, stageOf(n))}
-    ${stages === 1 ? "workgroupBarrier();" : ""}
-${ahead > 0 ? "" : fetched(n + sets, "begun")}
-${stored(n + 1)}
+${fetched(n + ahead, "begun")}
+${multiplyTile(spec, ops, layout)}
+    workgroupBarrier();
+${put(chunksA, chunksB, layout, (n + 1) % ahead)}
     workgroupBarrier();`;
   return /* wgsl */ `
-${repeat(sets, (n) => fetched(n, "begin"))}
-${stored(0)}
+${repeat(ahead, (n) => fetched(n, "begin"))}
+${put(chunksA, chunksB, layout, 0)}
   workgroupBarrier();
-  for (var begun = begin; begun < end; begun += ${turns}u * TILE_STEPS) {
-${repeat(turns, step)}
+  for (var begun = begin; begun < end; begun += ${ahead}u * TILE_STEPS) {
+${repeat(ahead, step)}
   }`;
 }
 
@@ -285,8 +259,8 @@ fn main(
   let part_row = subgroup % ${parts}u / ${across}u * ${partRows}u;
   let part_column = subgroup % ${across}u * ${partColumns}u;
 ${repeat(partRows / MATRIX, (i) => repeat(partColumns / MATRIX, (j) => `  var sum_${i}_${j}: ${ops.sum};`))}
-${repeat(setsOf(spec), (set) => repeat(chunksA.count, (i) => `  var a${set}_${i}: vec4u;`))}
-${repeat(setsOf(spec), (set) => repeat(chunksB.count, (i) => `  var b${set}_${i}: vec4u;`))}
+${repeat(spec.ahead, (set) => repeat(chunksA.count, (i) => `  var a${set}_${i}: vec4u;`))}
+${repeat(spec.ahead, (set) => repeat(chunksB.count, (i) => `  var b${set}_${i}: vec4u;`))}
 ${loop(spec, ops, layout, chunksA, chunksB)}
 ${storeSums(spec, ops, layout)}
 }`;
@@ -298,7 +272,6 @@ const SAMPLE_TILE = {
   tileSteps: 32,
   partRows: 32,
   partColumns: 32,
-  stages: 1,
   slices: 1,
   ahead: 1,
 } as const;
@@ -322,7 +295,6 @@ export const multiplyByMatrices: KernelFamily<MatrixSpec> = defineKernel<MatrixS
     {
       ...SAMPLE_TILE,
       ...SAMPLE_END,
-      stages: 2,
       slices: 2,
       ahead: 2,
       yWide: false,

@@ -141,7 +141,7 @@ export function multiplyAsMatrices(
   const { a, b } = product;
   splitSteps(backend, product, tile, splits, (end) =>
     multiplyByMatrices({
-      ...pick(tile, ["tileRows", "tileColumns", "tileSteps", "partRows", "partColumns", "stages", "slices", "ahead"]),
+      ...pick(tile, ["tileRows", "tileColumns", "tileSteps", "partRows", "partColumns", "slices", "ahead"]),
       ...end,
       a: a.type as "f32" | "f16",
       aAlong: a.along,
