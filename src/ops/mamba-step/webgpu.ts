@@ -17,7 +17,7 @@ import type { HeadInputs, StepInputs, StepOptions, StepOutputs } from "./index.t
 import { MOST_ROWS } from "./rules.ts";
 import { inProjection, projection, scanStep, scanThreads } from "./webgpu-kernels.ts";
 import type { ProductSpec, WeightFormat } from "./webgpu-product.ts";
-import { GROUP, UNIT, outputsOfGroup } from "./webgpu-product.ts";
+import { GROUP, outputsOfGroup } from "./webgpu-product.ts";
 
 type StepCall = ForwardCall<StepInputs, StepOutputs, StepOptions>;
 
@@ -199,9 +199,8 @@ function dispatchOutputs(
   backend.dispatch(kernel, buffers, params, groupsFor(params.outputs, outputsOfGroup(spec)));
 }
 
-/** Workgroups that keep a large GPU reading, and the least loads in a row of a lane. */
+/** Workgroups that keep a large GPU reading. */
 const ENOUGH_GROUPS = 512;
-const LEAST_LOADS = 3;
 
 /**
  * How a product is shared among teams: few outputs split their inputs, so that all of a GPU is at work; many outputs go
@@ -219,12 +218,10 @@ export function productSpec(
   const [outputs, inputs] = [weight.rows, weight.columns];
   const perTeam = outputs >= 6144 ? 4 : outputs > 1024 ? 2 : 1;
   const mostSplit = GROUP / Math.max(32, isKnown ? least : 1);
-  const loads = inputs / UNIT[formatOf(weight)] / 32;
   const groupsOf = (split: number): number => (outputs * split * 32) / GROUP / perTeam;
   let split = outputs < 512 ? mostSplit : 1;
   const canSplit = !norm || outputs <= 2048;
-  while (canSplit && split < mostSplit && groupsOf(split) < ENOUGH_GROUPS && loads >= 2 * split * LEAST_LOADS)
-    split *= 2;
+  while (canSplit && split < mostSplit && groupsOf(split) < ENOUGH_GROUPS) split *= 2;
   return {
     inputs,
     rows: x.rows,
