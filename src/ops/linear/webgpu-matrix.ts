@@ -142,12 +142,7 @@ function multiplyTile(spec: MatrixSpec, ops: MatrixOps, layout: Layout): string 
       : `(slice * ${steps}u + ${step}u) * ${stride}u + (${part} + ${outer}u) / ${UNIT}u`;
   return repeat(steps / MATRIX, (s) => {
     const left = (i: number): string =>
-      ops.load(
-        "left",
-        `${at(spec.aAlong, strideA, "part_row", i * MATRIX, s * MATRIX)}`,
-        strideA,
-        spec.aAlong === "steps",
-      );
+      ops.load("left", at(spec.aAlong, strideA, "part_row", i * MATRIX, s * MATRIX), strideA, spec.aAlong === "steps");
     const right = (j: number): string =>
       ops.load(
         "right",
