@@ -140,7 +140,13 @@ type AdapterInfo = GPUAdapterInfo & {
 };
 
 function nameOf({ info }: GPUAdapter): string {
-  return `the adapter (${info.description || info.device || info.vendor || "without a name"})`;
+  return `the adapter (${describeModel(info) || info.vendor || "without a name"})`;
+}
+
+/** The model and the driver; a browser may keep either for itself. */
+function describeModel({ device, description }: GPUAdapterInfo): string {
+  const model = device.replace(/-+$/, "");
+  return [description.includes(model) ? "" : model, description].filter(Boolean).join(", ");
 }
 
 /** Some browsers do not say it in isFallbackAdapter. */
@@ -158,7 +164,7 @@ function describe(adapter: GPUAdapter, features: readonly string[]): GpuDescript
   return {
     vendor: info.vendor,
     architecture: info.architecture,
-    description: info.description || info.device,
+    description: describeModel(info),
     isSoftware: isSoftware(adapter),
     features: new Set(features),
     subgroupSize: [info.subgroupMinSize ?? 0, info.subgroupMaxSize ?? 0],
