@@ -144,7 +144,7 @@ function nameOf({ info }: GPUAdapter): string {
 }
 
 /** The model and the driver; a browser may keep either for itself. */
-function describeModel({ device, description }: GPUAdapterInfo): string {
+function describeModel({ device = "", description = "" }: Partial<GPUAdapterInfo>): string {
   const model = device.replace(/-+$/, "");
   return [description.includes(model) ? "" : model, description].filter(Boolean).join(", ");
 }
