@@ -1,7 +1,7 @@
 // What the kernels of the backward scan share: their workgroup memory, each thread's place, how a tile gets into memory.
 import type { BackwardSpec } from "./webgpu-backward.ts";
 import { stateThreads } from "./webgpu-layout.ts";
-import { repeat } from "./webgpu-wgsl.ts";
+import { PLACES, repeat } from "./webgpu-wgsl.ts";
 
 /** Constants and workgroup memory. */
 export function constants(spec: BackwardSpec): string {
@@ -45,25 +45,8 @@ var<workgroup> tile_sums: array<f32, STEPS * 8u * STEP_VECTORS>;`;
 
 /** What both kernels begin with: which channels, states and quads a thread has. */
 export function places(spec: BackwardSpec): string {
-  return /* wgsl */ `
-  let B_group = group.x / params.group_blocks;
-  let first_channel = B_group * params.group_channels + (group.x % params.group_blocks) * CHANNELS;
-  let end_channel = (B_group + 1u) * params.group_channels;
-  let sequence = group.z;
-  let chunk = group.y;
-  let first_step = chunk * params.chunk_steps;
-  let end_step = min(first_step + params.chunk_steps, params.length);
-  let first_row = sequence * params.length;
-  let c = thread % CHANNELS;
-  let state_thread = thread / CHANNELS;
-  let channel = first_channel + c;
-  let is_channel = channel < end_channel;
-  let quad_column = (thread % (CHANNELS / 4u)) * 4u;
-  let quad_step = thread / (CHANNELS / 4u);
-  let quad_channel = first_channel + quad_column;
-  let quad_count = select(0u, end_channel - quad_channel, quad_channel < end_channel);
-  let state_at = 4u * (((sequence * params.chunks + chunk) * params.d_inner + channel) * STEP_VECTORS + state_thread * VECTORS);
-  let bias = load_dt_bias(quad_channel, quad_count);
+  return /* wgsl */ `${PLACES}
+  let state_at = 4u * chunk_at;
 ${repeat(spec.vectors, (v) => beginVector(v))}`;
 }
 

@@ -6,7 +6,7 @@ import { defineKernel } from "../../backends/webgpu/index.ts";
 import type { ScanKind, ScanLayout } from "./webgpu-layout.ts";
 import { BARE_KIND, SAMPLE_KIND, SAMPLE_LAYOUT, stateThreads } from "./webgpu-layout.ts";
 import { LOAD_PACKED, PACKED_PARAMS } from "./webgpu-pack.ts";
-import { ACTIVATIONS, loadQuad, loopEnd, quadType, repeat, storeQuad } from "./webgpu-wgsl.ts";
+import { ACTIVATIONS, loadQuad, loopEnd, PLACES, quadType, repeat, storeQuad } from "./webgpu-wgsl.ts";
 
 export type ForwardSpec = ScanLayout &
   ScanKind & {
@@ -124,26 +124,7 @@ function mainFunction(spec: ForwardSpec): string {
   return /* wgsl */ `
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let B_group = group.x / params.group_blocks;
-  let first_channel = B_group * params.group_channels + (group.x % params.group_blocks) * CHANNELS;
-  let end_channel = (B_group + 1u) * params.group_channels;
-  let sequence = group.z;
-  let chunk = group.y;
-  let first_step = chunk * params.chunk_steps;
-  let end_step = min(first_step + params.chunk_steps, params.length);
-  let first_row = sequence * params.length;
-  // The states of this thread.
-  let c = thread % CHANNELS;
-  let state_thread = thread / CHANNELS;
-  let channel = first_channel + c;
-  let is_channel = channel < end_channel;
-  // What it loads: four channels of one step, or of several.
-  let quad_column = (thread % (CHANNELS / 4u)) * 4u;
-  let quad_step = thread / (CHANNELS / 4u);
-  let quad_channel = first_channel + quad_column;
-  let quad_count = select(0u, end_channel - quad_channel, quad_channel < end_channel);
-  let chunk_at = ((sequence * params.chunks + chunk) * params.d_inner + channel) * STEP_VECTORS + state_thread * VECTORS;
-  let bias = load_dt_bias(quad_channel, quad_count);
+${PLACES}
 ${isWithY ? "  let skip_factor = load_D(quad_channel, quad_count);" : ""}
 ${repeat(vectors, (v) => beginState(spec, v))}
 ${isWithY ? "" : "  var dt_sum = 0.0;\n  var all_kept = 1.0;"}

@@ -85,3 +85,27 @@ fn softplus(v: vec4f) -> vec4f {
   let series = 1.0 + q * (1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q * (1.0 / 13.0))))));
   return max(v, vec4f()) + 2.0 * s * series;
 }`;
+
+/**
+ * WGSL that the scans' entry points begin with: the channels and steps of the workgroup, the states of a thread, and the
+ * quad that it loads and stores: four channels of one step, or of several.
+ */
+export const PLACES = /* wgsl */ `
+  let B_group = group.x / params.group_blocks;
+  let first_channel = B_group * params.group_channels + (group.x % params.group_blocks) * CHANNELS;
+  let end_channel = (B_group + 1u) * params.group_channels;
+  let sequence = group.z;
+  let chunk = group.y;
+  let first_step = chunk * params.chunk_steps;
+  let end_step = min(first_step + params.chunk_steps, params.length);
+  let first_row = sequence * params.length;
+  let c = thread % CHANNELS;
+  let state_thread = thread / CHANNELS;
+  let channel = first_channel + c;
+  let is_channel = channel < end_channel;
+  let quad_column = (thread % (CHANNELS / 4u)) * 4u;
+  let quad_step = thread / (CHANNELS / 4u);
+  let quad_channel = first_channel + quad_column;
+  let quad_count = select(0u, end_channel - quad_channel, quad_channel < end_channel);
+  let chunk_at = ((sequence * params.chunks + chunk) * params.d_inner + channel) * STEP_VECTORS + state_thread * VECTORS;
+  let bias = load_dt_bias(quad_channel, quad_count);`;
