@@ -3,23 +3,22 @@ import type { Backend } from "./backends/backend.ts";
 import type { Device } from "./backends/index.ts";
 import { openDevice } from "./backends/index.ts";
 import { createRandom } from "./core/random.ts";
-import { CheckpointError, DataError } from "./core/errors.ts";
+import { DataError } from "./core/errors.ts";
 import { checkNode } from "./core/node-only.ts";
-import { formatShape, isSameShape } from "./core/shape.ts";
 import type { EvaluateOptions, Evaluation } from "./train/evaluate.ts";
 import { evaluate } from "./train/evaluate.ts";
 import type { GeneratedToken, GenerateOptions, GenerationResult } from "./generate/generate.ts";
 import { complete, generate } from "./generate/generate.ts";
 import type { DownloadProgress, FileSource } from "./io/index.ts";
 import { memoryFile } from "./io/file-source.ts";
-import { encodeSafetensors, openSafetensors, openSource } from "./io/index.ts";
+import { encodeSafetensors, openSafetensors, openSource, savedArrays } from "./io/index.ts";
 import type { SaveOptions, WeightDType } from "./models/mamba/checkpoint.ts";
 import { loadMamba, loadMambaConfig, saveMamba } from "./models/mamba/checkpoint.ts";
 import type { MambaConfig, MambaOptions } from "./models/mamba/config.ts";
 import { mambaConfig } from "./models/mamba/config.ts";
 import { initializeMamba } from "./models/mamba/init.ts";
 import { MambaModel } from "./models/mamba/model.ts";
-import { layerStateShapes, MambaState } from "./models/mamba/state.ts";
+import type { MambaState } from "./models/mamba/state.ts";
 import type { ForwardResult } from "./nn/language-model.ts";
 import { keep } from "./tensor/scope.ts";
 import type { Tensor } from "./tensor/tensor.ts";
@@ -204,26 +203,7 @@ export class Mamba {
 
   /** A state from {@link saveState}'s bytes. `where`, any text, names them in errors. Throws CheckpointError. */
   async loadState(bytes: Uint8Array, where = "state"): Promise<MambaState> {
-    const reader = await openSafetensors(memoryFile(where, bytes));
-    // All shapes before the first tensor is made, so that a refused file leaves no memory behind.
-    const { conv, ssm } = layerStateShapes(this.config, reader.tensors.get("layers.0.ssm")?.shape[0] ?? 1);
-    const shapes = new Map<string, readonly number[]>();
-    for (let i = 0; i < this.config.nLayer; i++) shapes.set(`layers.${i}.conv`, conv).set(`layers.${i}.ssm`, ssm);
-    for (const name of new Set([...shapes.keys(), ...reader.tensors.keys()])) {
-      const [expected, got] = [shapes.get(name), reader.tensors.get(name)?.shape];
-      if (!expected || !got || !isSameShape(expected, got))
-        throw new CheckpointError(
-          `${where}: ${name} must be ${expected ? formatShape(expected) : "absent"} for this model, got ${got ? formatShape(got) : "nothing"}. Was the state saved by another model?`,
-        );
-    }
-    const read = async (name: string): Promise<{ shape: readonly number[]; data: Float32Array } | undefined> => {
-      const info = reader.tensors.get(name);
-      if (!info) return undefined;
-      const data = new Float32Array(info.shape.reduce((product, axis) => product * axis, 1));
-      await reader.readFloat32(name, data);
-      return { shape: info.shape, data };
-    };
-    return MambaState.fromArrays(this.config, this.backend, read, where);
+    return this.model.stateFrom(savedArrays(await openSafetensors(memoryFile(where, bytes))), where);
   }
 
   /** How well the model predicts a text. See {@link EvaluateOptions}. */

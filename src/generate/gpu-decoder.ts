@@ -7,6 +7,7 @@ import { sampleFailure, sampleTokens } from "../ops/sample-tokens/index.ts";
 import { keep, scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { copyInto, emptyTensor, tensorFrom } from "../tensor/tensor.ts";
+import { ROOM } from "./session.ts";
 import { nanError, noLogitError } from "./sampling.ts";
 
 /** Places of the ring of chosen tokens: as many as go to the GPU at once. */
@@ -168,10 +169,19 @@ export class GpuDecoder<State extends ModelState> {
       this.#sample(this.#firstLogits);
       this.#firstLogits.dispose();
       this.#firstLogits = undefined;
-    } else if (this.#plan) this.#plan.run();
-    else if (this.#isWarm) {
+      return;
+    }
+    if (this.#state.room === 0) {
+      this.#dropPlan();
+      this.#state.reserve!(Math.min(this.#limit - this.#sent, ROOM));
+    }
+    if (this.#plan) {
+      this.#plan.run();
+      this.#state.advance?.(1);
+    } else if (this.#isWarm) {
       this.#plan = this.#backend.capture(() => this.#compute());
       this.#plan.run();
+      // Recording told the state of the token.
     } else {
       // Once as it is, which compiles kernels and settles what only a first run does.
       this.#compute();

@@ -10,6 +10,8 @@ import { copyInto, emptyTensor, tensorFrom } from "../tensor/tensor.ts";
 
 /** Tokens a prefill call: large enough for the products, small enough that memory stays flat. */
 const PREFILL_CHUNK = 256;
+/** Tokens that a state which grows gets room for at a time. */
+export const ROOM = 256;
 /** On a GPU, which has thousands of units to keep busy. */
 const GPU_PREFILL_CHUNK = 4096;
 
@@ -61,6 +63,7 @@ export class DecodeSession<State extends ModelState> {
     const length = tokens.length / batch;
     checkIds(tokens, this.#model.config.vocabSize);
     if (length === 0) throw new DataError("generate: the prompt has no tokens. Give at least one character.");
+    this.#state.reserve?.(length);
     const most = backend.name === "webgpu" ? Math.max(1, Math.floor(GPU_PREFILL_CHUNK / batch)) : PREFILL_CHUNK;
     let before: Promise<unknown> | undefined;
     for (let start = 0; ; start += most) {
@@ -93,13 +96,25 @@ export class DecodeSession<State extends ModelState> {
   async step(tokens: Int32Array): Promise<Float32Array> {
     checkIds(tokens, this.#model.config.vocabSize);
     this.#tokens.write(tokens);
-    if (this.#plan) this.#plan.run();
-    else this.#firstStep();
+    // The first step needs room for itself and for the one that is recorded.
+    if ((this.#state.room ?? Infinity) < (this.#plan ? 1 : 2)) {
+      this.#dropPlan();
+      this.#state.reserve!(ROOM);
+    }
+    if (this.#plan) {
+      this.#plan.run();
+      this.#state.advance?.(1);
+    } else this.#firstStep();
     return this.#logits!.read(this.#values);
   }
 
-  dispose(): void {
+  #dropPlan(): void {
     this.#plan?.dispose();
+    this.#plan = undefined;
+  }
+
+  dispose(): void {
+    this.#dropPlan();
     this.#logits?.dispose();
     this.#tokens.dispose();
     if (!this.#isReleased) this.#state.dispose();
@@ -116,6 +131,8 @@ export class DecodeSession<State extends ModelState> {
       this.#plan = backend.capture(() => {
         this.#logits = forward();
       });
+      // It was recorded, and has not run.
+      this.#state.advance?.(-1);
       copyInto(first, this.#logits!);
       first.dispose();
     } else this.#logits = first;

@@ -6,5 +6,6 @@ export { encodeSafetensors, writeSafetensors } from "./safetensors-write.ts";
 export type { TensorToWrite, WriteDType } from "./safetensors-write.ts";
 export { httpSource, memorySource, openSource } from "./source.ts";
 export type { DownloadProgress, FileSource, OpenSourceOptions, RandomAccessFile } from "./source.ts";
+export { savedArrays } from "./saved-arrays.ts";
 export { openSafetensors, openTensors, openTorchPickle } from "./tensors.ts";
 export type { ElementRange, FileDType, TensorInfo, TensorReader } from "./tensors.ts";

@@ -2,6 +2,7 @@
 import type { Backend } from "../backends/backend.ts";
 import type { Parameter } from "../tensor/parameter.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { SavedArrays } from "./saved-arrays.ts";
 
 /** What a model remembers of the tokens so far: a value of its own, on the device. */
 export interface ModelState {
@@ -13,6 +14,12 @@ export interface ModelState {
   select(indices: readonly number[]): ModelState;
   /** All numbers, by name, as float32; the same bytes on every device. */
   toArrays(): Promise<NamedArray[]>;
+  /** Tokens more a row that fit without new memory. Undefined: any number, the state has a constant size. */
+  readonly room?: number | undefined;
+  /** Makes room for so many tokens more, once, so that steps recorded afterwards can be repeated so often. */
+  reserve?(tokens: number): void;
+  /** Tells of tokens a row that a repeated step consumed. */
+  advance?(tokens: number): void;
   dispose(): void;
 }
 
@@ -35,12 +42,17 @@ export interface ForwardOptions {
   checked?: boolean;
   /** While a tape records: keep only what goes in and out of a block, and compute the block again for its gradients. */
   checkpointBlocks?: boolean;
+  /**
+   * Whether the state after the last token is wanted; default true. Without it a model may take a way that leaves none (a
+   * convolution over the whole sequence); the state that it returns then only serves to be disposed of.
+   */
+  finalState?: boolean;
 }
 
 /** How a model is scored. */
 export interface LossOptions extends Pick<
   ForwardOptions,
-  "documentStarts" | "inPlace" | "checked" | "checkpointBlocks"
+  "documentStarts" | "inPlace" | "checked" | "checkpointBlocks" | "finalState"
 > {
   /** Target that is not scored. Default -100. */
   ignoreIndex?: number;
@@ -50,6 +62,8 @@ export interface LossOptions extends Pick<
 export interface LossResult<State extends ModelState> {
   /** `[]`: mean of the losses of the targets that are scored. */
   readonly loss: Tensor;
+  /** `[]`: what training makes small where that is more than the loss (a mixture's balance). Default: the loss. */
+  readonly objective?: Tensor | undefined;
   /** `[batch, length]`, 0 where a target is not scored. */
   readonly losses: Tensor;
   readonly state: State;
@@ -73,6 +87,11 @@ export interface LanguageModel<State extends ModelState = ModelState> {
   initialState(batch?: number): State;
   /** States of single sequences, copied side by side into one. */
   stackStates(states: readonly State[]): State;
+  /**
+   * A state from the arrays of {@link ModelState.toArrays}. `where` names their file in errors.
+   * @throws CheckpointError when names or shapes are not those of this model
+   */
+  stateFrom(saved: SavedArrays, where: string): Promise<State>;
   /** tokens i32 `[batch, length]` -> logits and the state after the last. While a tape records, it is differentiable. */
   forward(tokens: Tensor, state: State, options?: ForwardOptions): ForwardResult<State>;
   /** Losses of targets i32 `[batch, length]` without all logits at once. A model without it is scored by its logits. */

@@ -38,6 +38,9 @@ class Bigram extends Module implements LanguageModel {
   stackStates(states: readonly ModelState[]): ModelState {
     return emptyState(states.length);
   }
+  stateFrom(): Promise<ModelState> {
+    return Promise.resolve(emptyState(1));
+  }
   forward(tokens: Tensor, state: ModelState): ForwardResult<ModelState> {
     this.calls.push(tokens.shape);
     return { logits: this.table.forward(tokens), state };

@@ -94,16 +94,16 @@ function runBatch<S extends ModelState>(
   parameters: readonly Parameter[],
   { tokens, targets, documentStarts, batch, length }: Batch,
   before: S,
-  options: Omit<GradientOptions, "carryState"> & { weight: number; resets: boolean },
+  options: GradientOptions & { weight: number; resets: boolean },
 ): { loss: Tensor; state: S } {
-  const { weight, resets, ignoreIndex, checkpointBlocks = false, lossScale } = options;
+  const { weight, resets, carryState, ignoreIndex, checkpointBlocks = false, lossScale } = options;
   return scope(() => {
     const upload = (data: Int32Array | Uint8Array): Tensor => tensorFrom(model.backend, data, [batch, length], "i32");
     const starts = resets ? upload(documentStarts) : undefined;
     const tape = new Tape(parameters);
-    const how = { documentStarts: starts, ignoreIndex, checkpointBlocks };
-    const { loss, state } = tape.record(() => lossOf(model, upload(tokens), upload(targets), before, how));
-    if (weight > 0) tape.backward(loss, lossScale ? scaled(lossScale, weight) : weight);
+    const how = { documentStarts: starts, ignoreIndex, checkpointBlocks, finalState: carryState };
+    const { loss, objective, state } = tape.record(() => lossOf(model, upload(tokens), upload(targets), before, how));
+    if (weight > 0) tape.backward(objective ?? loss, lossScale ? scaled(lossScale, weight) : weight);
     return { loss, state };
   });
 }

@@ -7,7 +7,6 @@ export type {
   EvaluationData,
   EvaluationResult,
   Precision,
-  ReadArray,
   TrainOptions,
   TrainProgress,
   TrainResult,

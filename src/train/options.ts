@@ -19,9 +19,6 @@ export interface EvaluationData {
   readonly window?: number | undefined;
 }
 
-/** Reads a state's arrays by name; see `loadState`. */
-export type ReadArray = (name: string) => Promise<{ shape: readonly number[]; data: Float32Array } | undefined>;
-
 /** How numbers are held while training; see {@link TrainOptions.precision}. */
 export type Precision = "f32" | "mixed";
 
@@ -73,8 +70,6 @@ export interface TrainOptions<S extends ModelState> extends AdamWOptions {
   readonly resume?: boolean | undefined;
   /** Loads the weights of a folder into `model`. Needed with resume. */
   readonly loadModel?: ((folder: string) => Promise<void>) | undefined;
-  /** Makes a state from saved arrays; `where` is for messages. Needed to resume with carryState. */
-  readonly loadState?: ((read: ReadArray, where: string) => Promise<S>) | undefined;
   /** The caller's own settings (sizes, data, batch, seed), JSON. Logged, and on resumption compared field by field. */
   readonly settings?: Readonly<Record<string, unknown>> | undefined;
   /** Finishes the steps under way, saves and returns. */
@@ -167,10 +162,6 @@ export function checkTrainOptions<S extends ModelState>(options: TrainOptions<S>
     ],
     [options.resume === true && options.outputDir === undefined, "resume needs outputDir, the folder of the run"],
     [options.resume === true && !options.loadModel, "resume needs loadModel, which loads the weights of a folder"],
-    [
-      options.resume === true && options.carryState === true && !options.loadState,
-      "resume with carryState needs loadState",
-    ],
     [options.evalEvery !== undefined && !options.evaluation, "evalEvery needs evaluation, the text that is held out"],
   ];
   for (const [isMissing, text] of needs) if (isMissing) throw new ConfigError(`train: ${text}.`);

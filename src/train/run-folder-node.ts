@@ -2,12 +2,13 @@
 import * as fs from "node:fs/promises";
 import * as nodePath from "node:path";
 import { CheckpointError, DataError, UsageError } from "../core/errors.ts";
-import { openSafetensors, openSource, writeFileAtomic, writeSafetensors } from "../io/index.ts";
+import { openSafetensors, openSource, savedArrays, writeFileAtomic, writeSafetensors } from "../io/index.ts";
 import type { FileSource, TensorReader, TensorToWrite } from "../io/index.ts";
+import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import type { MetricsLine } from "./metrics-node.ts";
 import { appendMetrics, cutMetrics } from "./metrics-node.ts";
 import type { AdamW } from "./optimizer.ts";
-import type { BestEvaluation, ReadArray } from "./options.ts";
+import type { BestEvaluation } from "./options.ts";
 import { exists, recoverFolder, replaceFolder } from "./replace-folder-node.ts";
 import type { RunState } from "./run-state.ts";
 import { parseRunState } from "./run-state.ts";
@@ -87,11 +88,11 @@ export class RunFolder {
     await this.#withTensors(OPTIMIZER_FILE, (reader) => optimizer.load(reader, file));
   }
 
-  /** The carried state, through the caller's `loadState`; undefined when none was saved. */
-  async loadCarried<S>(loadState: (read: ReadArray, where: string) => Promise<S>): Promise<S | undefined> {
+  /** The carried state, made by the model; undefined when none was saved. */
+  async loadCarried<S extends ModelState>(model: LanguageModel<S>): Promise<S | undefined> {
     const file = nodePath.join(this.last, CARRIED_FILE);
     if (!(await exists(file))) return undefined;
-    return this.#withTensors(CARRIED_FILE, (reader) => loadState((name) => readArray(reader, name), file));
+    return this.#withTensors(CARRIED_FILE, (reader) => model.stateFrom(savedArrays(reader), file));
   }
 
   async #withTensors<T>(name: string, use: (reader: TensorReader) => Promise<T>): Promise<T> {
@@ -107,12 +108,4 @@ export class RunFolder {
       await file.close();
     }
   }
-}
-
-async function readArray(reader: TensorReader, name: string): ReturnType<ReadArray> {
-  const info = reader.tensors.get(name);
-  if (!info) return undefined;
-  const data = new Float32Array(info.shape.reduce((product, axis) => product * axis, 1));
-  await reader.readFloat32(name, data);
-  return { shape: info.shape, data };
 }

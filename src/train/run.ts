@@ -236,7 +236,7 @@ export class Run<S extends ModelState> {
 
   async #continueFrom(saved: RunState, folder: RunFolder): Promise<void> {
     await folder.loadOptimizer(this.#optimizer);
-    if (this.#recipe.carryState) this.#carried = await folder.loadCarried(this.#options.loadState!);
+    if (this.#recipe.carryState) this.#carried = await folder.loadCarried(this.#options.model);
     await folder.continueFrom(saved.step);
     this.#step = this.#savedStep = saved.step;
     this.#tokens = saved.tokens;

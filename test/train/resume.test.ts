@@ -62,7 +62,6 @@ async function run(
       outputDir: path.join(root, name),
       saveModel: (folder) => saveMamba(model, folder),
       loadModel: async (folder) => loadMambaWeights(model, await openSource(folder)),
-      loadState: (read, where) => MambaState.fromArrays(model.config, backend, read, where),
       settings: { seed: 5, model: { dModel: 16 } },
       ...change,
     });

@@ -186,7 +186,6 @@ describe("train", () => {
       [{ outputDir: "x" }, "saveModel"],
       [{ resume: true }, "outputDir"],
       [{ resume: true, outputDir: "x", saveModel }, "loadModel"],
-      [{ resume: true, outputDir: "x", saveModel, loadModel: saveModel, carryState: true }, "loadState"],
       [{ evalEvery: 5 }, "evaluation"],
     ];
     for (const [change, field] of changes) {

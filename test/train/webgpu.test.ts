@@ -111,7 +111,6 @@ describe.skipIf(!hasGpu)("train on a GPU", () => {
         outputDir: path.join(root, `${name}-${precision}`),
         saveModel: (folder) => saveMamba(model, folder),
         loadModel: async (folder) => loadMambaWeights(model, await openSource(folder)),
-        loadState: (read, where) => MambaState.fromArrays(model.config, backend, read, where),
       });
       const straight = newModel(backend);
       const whole = await run(straight, inFolder("straight", straight));

@@ -109,7 +109,6 @@ function trainOptions(settings: TrainSettings, mamba: Mamba, data: PreparedData)
     saveModel: (folder) => mamba.save(folder),
     resume,
     loadModel: async (folder) => loadMambaWeights(mamba.model, await openSource(folder)),
-    loadState: (read, where) => MambaState.fromArrays(mamba.config, mamba.backend, read, where),
     settings: rememberedSettings(settings),
   };
 }

@@ -1,8 +1,8 @@
 // MambaState: what a Mamba model remembers of all tokens so far. A value of constant size, independent of the length.
 import type { Backend } from "../../backends/backend.ts";
-import { CheckpointError } from "../../core/errors.ts";
-import { formatShape, isSameShape } from "../../core/shape.ts";
 import type { ModelState, NamedArray } from "../../nn/language-model.ts";
+import type { SavedArrays } from "../../nn/saved-arrays.ts";
+import { checkSavedShapes } from "../../nn/saved-arrays.ts";
 import { keep } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { copyInto, copyOf, emptyTensor, tensorFrom, zeros } from "../../tensor/tensor.ts";
@@ -80,30 +80,23 @@ export class MambaState implements ModelState {
     return arrays;
   }
 
-  /** A state from named arrays, checked against a model's configuration. `where` names their file in errors. */
+  /** A state from saved arrays, checked against a model's configuration. `where` names their file in errors. */
   static async fromArrays(
     config: MambaConfig,
     backend: Backend,
-    read: (name: string) => Promise<{ shape: readonly number[]; data: Float32Array } | undefined>,
+    saved: SavedArrays,
     where: string,
   ): Promise<MambaState> {
-    const first = await read("layers.0.ssm");
-    const batch = first?.shape[0] ?? 1;
-    const shapes = layerStateShapes(config, batch);
-    const load = async (name: string, shape: number[]): Promise<Tensor> => {
-      const array = await read(name);
-      if (!array || !isSameShape(array.shape, shape))
-        throw new CheckpointError(
-          `${where}: ${name} must be ${formatShape(shape)} for this model, got ${array ? formatShape(array.shape) : "nothing"}. Was the state saved by another model?`,
-        );
-      return tensorFrom(backend, array.data, shape);
-    };
+    const shapes = layerStateShapes(config, saved.shapes.get("layers.0.ssm")?.[0] ?? 1);
+    const expected = new Map<string, readonly number[]>();
+    for (let i = 0; i < config.nLayer; i++)
+      expected.set(`layers.${i}.conv`, shapes.conv).set(`layers.${i}.ssm`, shapes.ssm);
+    checkSavedShapes(saved, expected, where);
+    const load = async (name: string): Promise<Tensor> =>
+      tensorFrom(backend, await saved.read(name), expected.get(name)!);
     const layers: LayerState[] = [];
     for (let i = 0; i < config.nLayer; i++)
-      layers.push({
-        conv: await load(`layers.${i}.conv`, shapes.conv),
-        ssm: await load(`layers.${i}.ssm`, shapes.ssm),
-      });
+      layers.push({ conv: await load(`layers.${i}.conv`), ssm: await load(`layers.${i}.ssm`) });
     return new MambaState(layers);
   }
 
