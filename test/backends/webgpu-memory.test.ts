@@ -109,6 +109,19 @@ describe.skipIf(!hasGpu)(onGpu("memory on WebGPU"), () => {
       expect(await valuesOf(z)).toEqual([1, 2, 0, 0, 0, 0, 3, 4, ...count(8, 50), 0, 0, 7, 8, 0, 0, 0, 0]);
     });
 
+    it("are kept around columns of a tensor that is one row", async () => {
+      const x = tensorFrom(backend, [1, 2], [2]);
+      for (const shape of [[8], [1, 8]]) {
+        const y = promised(shape);
+        dispatchPlus(backend, x, y.columnsOf(1, 3), 0);
+        expect(backend.hasContent(y)).toBe(true);
+        dispatchPlus(backend, x, y.columnsOf(4, 6), 0);
+        expect(backend.hasContent(y.columnsOf(1, 3))).toBe(true);
+        expect(backend.hasContent(y.columnsOf(6, 8))).toBe(false);
+        expect(await valuesOf(y)).toEqual([0, 1, 2, 0, 1, 2, 0, 0]);
+      }
+    });
+
     it("are kept around what the host writes", async () => {
       const y = promised([4, 3]);
       backend.write(y.storage, new Float32Array([1, 2]), 4);

@@ -8,7 +8,7 @@ import { groupsFor, rangeOf } from "./dispatch.ts";
 import type { Capture } from "./plan.ts";
 import type { BufferPool } from "./pool.ts";
 import type { ContentState, Place, WebGpuStorage } from "./storage.ts";
-import { contentState, isAllPromised, isSomePromised, keepPromise, promiseZeros } from "./storage.ts";
+import { contentState, isAllPromised, isSomePromised, isWholePromised, keepPromise, promiseZeros } from "./storage.ts";
 
 export class Memory {
   readonly #pool: BufferPool;
@@ -80,9 +80,10 @@ export class Memory {
   writeZeros(storage: WebGpuStorage): void {
     const { zeros } = storage;
     if (!zeros) return;
+    const isWhole = isWholePromised(storage);
     storage.zeros = undefined;
     const { width, ranges } = zeros;
-    if (width === storage.count)
+    if (isWhole)
       return this.#commands.encode({ zero: { buffer: storage.buffer, byte: 0, bytes: storage.buffer.size } });
     const rows = storage.count / width;
     for (const [start, end] of ranges) this.#zeroColumns(storage, start, { width, rows, columns: end - start });

@@ -49,6 +49,11 @@ export function promiseZeros(storage: WebGpuStorage): void {
   storage.zeros = { width: storage.count, ranges: [[0, storage.count]] };
 }
 
+/** Whether everything is promised still. Of a storage of one row, columns may be promised that are as wide as all of it. */
+export function isWholePromised({ zeros, count }: WebGpuStorage): boolean {
+  return zeros?.width === count && zeros.ranges.length === 1 && zeros.ranges[0][1] - zeros.ranges[0][0] === count;
+}
+
 /** Whether all elements of a place are zeros by promise, so that a kernel may overwrite instead of adding. */
 export function isAllPromised(place: Place): boolean {
   const { zeros } = place.storage as WebGpuStorage;
@@ -76,8 +81,7 @@ export function keepPromise(place: Place): boolean {
   const range = rangeIn(place, zeros);
   if (!range) return !isSomePromised(place);
   const [start, end] = range;
-  const isWhole = zeros.width === storage.count;
-  const before = isWhole ? [[0, place.rowStride] as const] : zeros.ranges;
+  const before = isWholePromised(storage) ? [[0, place.rowStride] as const] : zeros.ranges;
   const ranges = before.flatMap(([from, to]) =>
     [[from, Math.min(to, start)] as const, [Math.max(from, end), to] as const].filter(([a, b]) => a < b),
   );
@@ -89,7 +93,7 @@ export function keepPromise(place: Place): boolean {
 function rangeIn(place: Place, zeros: PromisedZeros): readonly [number, number] | undefined {
   const { count } = place.storage;
   const { rows, columns, rowStride, offset } = place;
-  const isWhole = zeros.width === count;
+  const isWhole = isWholePromised(place.storage as WebGpuStorage);
   if (isWhole && offset === 0 && rowStride === columns && rows * columns === count) return [0, rowStride];
   if (!isWhole && zeros.width !== rowStride) return undefined;
   if (rows * rowStride !== count || offset + columns > rowStride) return undefined;
