@@ -21,3 +21,4 @@ export { convBackward } from "./conv-backward";
 export { scan } from "./scan";
 export { scanBackward, scanReduce } from "./scan-backward";
 export { negativeExp, negativeExpBackward } from "./negative-exp";
+export { multiply } from "./multiply";

@@ -5,6 +5,8 @@ import { defineOp } from "../../tensor/define-op.ts";
 import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type MultiplyInputs = { readonly a: Tensor; readonly b: Tensor };
 export type MultiplyOutputs = { readonly y: Tensor };
@@ -24,9 +26,9 @@ export const multiply: Op<MultiplyInputs, MultiplyOutputs, object> = defineOp<Mu
       );
     return { y: { shape: a.shape, dtype: a.dtype } };
   },
-  kernels: { reference: reference.forward },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {
     of: ["a", "b"],
-    kernels: { reference: reference.backward },
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
   },
 });
