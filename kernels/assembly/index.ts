@@ -22,3 +22,4 @@ export { scan } from "./scan";
 export { scanBackward, scanReduce } from "./scan-backward";
 export { negativeExp, negativeExpBackward } from "./negative-exp";
 export { multiply } from "./multiply";
+export { expandRows, sumRows } from "./expand-rows";

@@ -7,6 +7,8 @@ import { defineOp } from "../../tensor/define-op.ts";
 import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type ExpandRowsInputs = { readonly row: Tensor };
 export type ExpandRowsOutputs = { readonly y: Tensor };
@@ -37,9 +39,9 @@ export const expandRows: Op<ExpandRowsInputs, ExpandRowsOutputs, ExpandRowsOptio
       throw new ShapeError(`expandRows: shape must hold whole numbers of at least 1, got ${formatShape(shape)}.`);
     return { y: { shape: [...shape, row.columns], dtype } };
   },
-  kernels: { reference: reference.forward },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {
     of: ["row"],
-    kernels: { reference: reference.backward },
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
   },
 });
