@@ -23,3 +23,4 @@ export { scanBackward, scanReduce } from "./scan-backward";
 export { negativeExp, negativeExpBackward } from "./negative-exp";
 export { multiply } from "./multiply";
 export { expandRows, sumRows } from "./expand-rows";
+export { layerNorm, layerNormBackward } from "./layer-norm";

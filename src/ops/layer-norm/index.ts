@@ -7,6 +7,8 @@ import { defineOp } from "../../tensor/define-op.ts";
 import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type LayerNormInputs = { readonly x: Tensor; readonly weight: Tensor; readonly bias: Tensor };
 export type LayerNormOutputs = { readonly y: Tensor };
@@ -41,9 +43,9 @@ export const layerNorm: Op<LayerNormInputs, LayerNormOutputs, LayerNormOptions> 
     return { y: { shape: x.shape, dtype } };
   },
   saves: ({ x }) => ({ mean: { shape: [x.rows] }, inverse: { shape: [x.rows] } }),
-  kernels: { reference: reference.forward },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {
     of: ["x", "weight", "bias"],
-    kernels: { reference: reference.backward },
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
   },
 });
