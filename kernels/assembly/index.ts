@@ -24,3 +24,4 @@ export { negativeExp, negativeExpBackward } from "./negative-exp";
 export { multiply } from "./multiply";
 export { expandRows, sumRows } from "./expand-rows";
 export { layerNorm, layerNormBackward } from "./layer-norm";
+export { gelu, geluBackward } from "./gelu";

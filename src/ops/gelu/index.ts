@@ -5,6 +5,8 @@ import { defineOp } from "../../tensor/define-op.ts";
 import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type GeluInputs = { readonly x: Tensor };
 export type GeluOutputs = { readonly y: Tensor };
@@ -27,9 +29,9 @@ export const gelu: Op<GeluInputs, GeluOutputs, GeluOptions> = defineOp<GeluInput
       throw new ConfigError(`gelu: approximate must be "none" or "tanh", got ${JSON.stringify(approximate)}.`);
     return { y: { shape: x.shape, dtype: x.dtype } };
   },
-  kernels: { reference: reference.forward },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {
     of: ["x"],
-    kernels: { reference: reference.backward },
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
   },
 });
