@@ -1,17 +1,22 @@
 // The public names of mamba.ts.
 export { Mamba } from "./mamba.ts";
-export type { CreateModelOptions, DeviceOptions, LoadModelOptions, TokenIds } from "./mamba.ts";
+export { createTextModel, loadTextModel, TextModel } from "./text-model.ts";
+export type { CreateModelOptions, DeviceOptions, LoadModelOptions, TokenIds } from "./text-model.ts";
 export type { GeneratedToken, GenerateOptions, GenerationResult, StopReason } from "./generate/generate.ts";
 export type { SamplingOptions } from "./generate/sampling.ts";
 export { createSampler } from "./generate/sampling.ts";
 export { openDevice } from "./backends/index.ts";
 export type { Device } from "./backends/index.ts";
 export type { Backend, MemoryAccount } from "./backends/backend.ts";
+export { ARCHITECTURES } from "./models/architectures.ts";
+export type { Architecture, ArchitectureOptions } from "./models/architectures.ts";
+export { StackModel } from "./models/stack/model.ts";
+export type { MixerConfig, StackConfig } from "./models/stack/config.ts";
 export { MambaModel } from "./models/mamba/model.ts";
 export { MambaState } from "./models/mamba/state.ts";
 export type { MambaConfig, MambaOptions } from "./models/mamba/config.ts";
 export { mambaConfig } from "./models/mamba/config.ts";
-export type { WeightDType } from "./models/mamba/checkpoint.ts";
+export type { WeightDType } from "./models/checkpoint/load.ts";
 export type { ForwardOptions, ForwardResult, LanguageModel, ModelState } from "./nn/language-model.ts";
 export { Tensor, tensorFrom, zeros } from "./tensor/tensor.ts";
 export { Tape } from "./tensor/tape.ts";

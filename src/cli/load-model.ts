@@ -1,7 +1,8 @@
 // Opening and loading models for a command, with bars on stderr while files download and weights load.
 import type { DownloadProgress, FileSource } from "../io/index.ts";
 import { openSource } from "../io/index.ts";
-import { Mamba } from "../mamba.ts";
+import type { TextModel } from "../text-model.ts";
+import { loadTextModel } from "../text-model.ts";
 import { noteThreads } from "./device.ts";
 import type { LoadFlags } from "./options.ts";
 import { defined } from "./options.ts";
@@ -9,12 +10,12 @@ import type { Bar } from "./progress.ts";
 import { createBar } from "./progress.ts";
 
 export interface LoadedModel {
-  readonly mamba: Mamba;
+  readonly mamba: TextModel;
   /** Wall time of opening the device and loading, downloads included. */
   readonly loadMs: number;
 }
 
-/** {@link Mamba.load} with what the person chose. */
+/** {@link loadTextModel} with what the person chose. */
 export async function loadModel(
   flags: LoadFlags,
   { trainable = false }: { trainable?: boolean } = {},
@@ -22,7 +23,7 @@ export async function loadModel(
   const started = performance.now();
   const loading = createBar("loading");
   try {
-    const mamba = await Mamba.load(flags.model, {
+    const mamba = await loadTextModel(flags.model, {
       ...defined({ device: flags.device, threads: flags.threads, dtype: flags.dtype }),
       trainable,
       onDownload: showDownloads(),

@@ -3,7 +3,7 @@ import { Option } from "commander";
 import type { Device } from "../backends/index.ts";
 import { DEVICES } from "../backends/index.ts";
 import { UsageError } from "../core/errors.ts";
-import type { WeightDType } from "../models/mamba/checkpoint.ts";
+import type { WeightDType } from "../models/checkpoint/load.ts";
 
 export interface NumberRule {
   readonly least?: number;

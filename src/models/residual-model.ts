@@ -46,11 +46,8 @@ export interface LayersResult<State> {
 }
 
 /** `forward`, `loss`, `step` and `head` over the layers of a subclass. */
-export abstract class ResidualModel<State extends ModelState, Config extends ResidualConfig>
-  extends Module
-  implements LanguageModel<State>
-{
-  abstract readonly config: Config;
+export abstract class ResidualModel<State extends ModelState> extends Module implements LanguageModel<State> {
+  abstract readonly config: ResidualConfig;
   /**
    * Element type of what flows through the blocks: f16 halves the memory and speeds up the products of a GPU; sums, states
    * and the residual stream are float32 in any case. Default f32.

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { FileSource } from "../../src/io/index.ts";
 import { encodeSafetensors, memorySource, openTensors } from "../../src/io/index.ts";
-import type { FloatDType } from "../../src/models/mamba/checkpoint.ts";
+import type { FloatDType } from "../../src/models/checkpoint/layout.ts";
 import { saveMamba } from "../../src/models/mamba/checkpoint.ts";
 import type { MambaModel } from "../../src/models/mamba/model.ts";
 

@@ -4,8 +4,8 @@ import type { Command } from "commander";
 import { DataError, UsageError } from "../../core/errors.ts";
 import type { GenerateOptions, GenerationResult } from "../../generate/generate.ts";
 import { writeFileAtomic } from "../../io/index.ts";
-import type { Mamba } from "../../mamba.ts";
-import type { MambaState } from "../../models/mamba/state.ts";
+import type { TextModel } from "../../text-model.ts";
+import type { ModelState } from "../../nn/language-model.ts";
 import { describeDevice, reportDevice } from "../device.ts";
 import { checkFolderOf, readBytes, readText } from "../files.ts";
 import { significant } from "../format.ts";
@@ -123,13 +123,13 @@ async function run(source: string | undefined, flags: GenerateFlags): Promise<nu
 
 /** Generates, and writes the text as it comes unless the result is to be JSON. */
 async function stream(
-  mamba: Mamba,
+  mamba: TextModel,
   prompt: string,
   flags: GenerateFlags,
-  { state, signal }: { state: MambaState | undefined; signal: AbortSignal },
+  { state, signal }: { state: ModelState | undefined; signal: AbortSignal },
 ): Promise<GenerationResult> {
   const { stateOut } = flags;
-  const generating: GenerateOptions<MambaState> = { ...flags, state, signal };
+  const generating: GenerateOptions = { ...flags, state, signal };
   if (stateOut !== undefined)
     generating.onState = async (after) => writeFileAtomic(stateOut, await mamba.saveState(after));
   const isTerminal = process.stdout.isTTY;
@@ -162,7 +162,7 @@ async function readPrompt(source: string | undefined, { prompt, promptFile }: Ge
   return text;
 }
 
-function toJson(mamba: Mamba, result: GenerationResult, loadMs: number): unknown {
+function toJson(mamba: TextModel, result: GenerationResult, loadMs: number): unknown {
   const { prefillMs, prefillTokensPerSecond, decodeTokensPerSecond } = result.timings;
   return {
     text: result.text,
@@ -175,7 +175,11 @@ function toJson(mamba: Mamba, result: GenerationResult, loadMs: number): unknown
   };
 }
 
-function describe(mamba: Mamba, { tokens, promptTokens, timings }: GenerationResult, { seed }: GenerateFlags): string {
+function describe(
+  mamba: TextModel,
+  { tokens, promptTokens, timings }: GenerationResult,
+  { seed }: GenerateFlags,
+): string {
   const prefill = `prompt ${promptTokens} tokens, ${significant(timings.prefillTokensPerSecond)}/s`;
   const decode = `new ${tokens.length}, ${significant(timings.decodeTokensPerSecond)} tokens/s`;
   return `[${prefill} · ${decode} · ${describeDevice(mamba.backend)} ${mamba.dtype} · seed ${seed} · mamba.ts ${readVersion()}]`;

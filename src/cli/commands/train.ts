@@ -1,10 +1,8 @@
 // mamba train: makes a checkpoint from texts, or fine-tunes one.
 import { join } from "node:path";
 import type { Command } from "commander";
-import { openSource } from "../../io/index.ts";
-import type { Mamba } from "../../mamba.ts";
-import { loadMambaWeights } from "../../models/mamba/checkpoint.ts";
-import { MambaState } from "../../models/mamba/state.ts";
+import type { ModelState } from "../../nn/language-model.ts";
+import type { TextModel } from "../../text-model.ts";
 import type { TrainOptions, TrainProgress, TrainResult } from "../../train/index.ts";
 import { train } from "../../train/index.ts";
 import { describeDevice, reportDevice } from "../device.ts";
@@ -79,7 +77,7 @@ async function run({ config, json, ...flags }: TrainFlags): Promise<number> {
 }
 
 /** What the library is asked for, with this command's defaults. */
-function trainOptions(settings: TrainSettings, mamba: Mamba, data: PreparedData): TrainOptions<MambaState> {
+function trainOptions(settings: TrainSettings, mamba: TextModel, data: PreparedData): TrainOptions<ModelState> {
   const { steps = DEFAULT_STEPS, lr = 0.002, schedule, warmup } = settings;
   const every = Math.max(1, Math.floor(steps / 10));
   const { evalEvery = data.evaluation ? every : undefined, saveEvery = every, logEvery = 10 } = settings;
@@ -108,7 +106,7 @@ function trainOptions(settings: TrainSettings, mamba: Mamba, data: PreparedData)
     outputDir: settings.out,
     saveModel: (folder) => mamba.save(folder),
     resume,
-    loadModel: async (folder) => loadMambaWeights(mamba.model, await openSource(folder)),
+    loadModel: (folder) => mamba.loadWeights(folder),
     settings: rememberedSettings(settings),
   };
 }
@@ -133,13 +131,13 @@ function createReporter(bar: Bar, logEvery: number): (progress: TrainProgress) =
   };
 }
 
-function identify({ out, seed = 0 }: TrainSettings, mamba: Mamba): Record<string, unknown> {
+function identify({ out, seed = 0 }: TrainSettings, mamba: TextModel): Record<string, unknown> {
   const { parameterCount: parameters } = mamba.model;
   return { out, version: readVersion(), seed, ...reportDevice(mamba.backend), parameters };
 }
 
 /** What a run tells of itself first. */
-function introduce(settings: TrainSettings, mamba: Mamba, data: PreparedData): string[] {
+function introduce(settings: TrainSettings, mamba: TextModel, data: PreparedData): string[] {
   const held = data.evaluation ? `, ${formatCount(data.evaluation.tokens.length)} held out` : "";
   return [
     `mamba.ts ${readVersion()} · ${describeDevice(mamba.backend)} · seed ${settings.seed ?? 0}`,

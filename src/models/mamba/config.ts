@@ -1,5 +1,7 @@
 // The configuration of a Mamba-1 language model, and its two dialects: Hugging Face's and state-spaces'.
 import { ConfigError } from "../../core/errors.ts";
+import type { ConfigFields } from "../config-fields.ts";
+import { defined, flag, number, optionalNumber, parseConfigFields } from "../config-fields.ts";
 
 /** Sizes of a Mamba-1 language model. */
 export interface MambaConfig {
@@ -79,20 +81,12 @@ function checkSize(where: string, field: string, value: unknown, least: number, 
 
 /** Parses a config.json of either dialect. `where` names the file in errors. */
 export function parseMambaConfig(json: string, where: string): MambaConfig {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(json);
-  } catch (cause) {
-    throw new ConfigError(`${where}: not valid JSON (${(cause as Error).message}). Fetch the file again.`, { cause });
-  }
-  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
-    throw new ConfigError(`${where}: must hold a JSON object, as config.json of a Mamba checkpoint does.`);
-  const fields = parsed as Record<string, unknown>;
+  const fields = parseConfigFields(json, where);
   return "hidden_size" in fields ? fromHuggingFaceConfig(fields, where) : fromStateSpacesConfig(fields, where);
 }
 
 /** Hugging Face's MambaConfig (`model_type: "mamba"`). Explicit sizes win over derived ones (intermediate_size over expand). */
-export function fromHuggingFaceConfig(fields: Readonly<Record<string, unknown>>, where: string): MambaConfig {
+export function fromHuggingFaceConfig(fields: ConfigFields, where: string): MambaConfig {
   const type = fields.model_type ?? "mamba";
   if (type !== "mamba")
     throw new ConfigError(
@@ -124,7 +118,7 @@ export function fromHuggingFaceConfig(fields: Readonly<Record<string, unknown>>,
 }
 
 /** state-spaces' config.json: d_model, n_layer, vocab_size padded up to pad_vocab_size_multiple, and ssm_cfg. */
-export function fromStateSpacesConfig(fields: Readonly<Record<string, unknown>>, where: string): MambaConfig {
+export function fromStateSpacesConfig(fields: ConfigFields, where: string): MambaConfig {
   const ssm = (fields.ssm_cfg ?? {}) as Record<string, unknown>;
   if (typeof ssm !== "object")
     throw new ConfigError(`${where}: ssm_cfg must be an object, got ${JSON.stringify(ssm)}.`);
@@ -185,26 +179,5 @@ export function toHuggingFaceConfig(
       ? { eos_token_id: null, bos_token_id: null, pad_token_id: null }
       : { eos_token_id: config.eosTokenId, bos_token_id: config.eosTokenId, pad_token_id: config.eosTokenId }),
     torch_dtype: dtype,
-  };
-}
-
-function number(value: unknown, where: string, field: string): number {
-  if (typeof value === "number") return value;
-  throw new ConfigError(`${where}: ${field} must be a number, got ${JSON.stringify(value)}.`);
-}
-
-function optionalNumber(value: unknown, where: string, field: string): number | undefined {
-  return value === undefined || value === null ? undefined : number(value, where, field);
-}
-
-function flag(value: unknown, where: string, field: string): boolean {
-  if (typeof value === "boolean") return value;
-  throw new ConfigError(`${where}: ${field} must be true or false, got ${JSON.stringify(value)}.`);
-}
-
-/** Without the fields that are undefined. */
-function defined<T extends object>(fields: T): { [K in keyof T]: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
-    [K in keyof T]: Exclude<T[K], undefined>;
   };
 }

@@ -49,11 +49,11 @@ function elementRule(
 }
 
 /** dt, log-uniform. */
-function randomStep(random: Random): number {
+export function randomStep(random: Random): number {
   return Math.max(DT_FLOOR, Math.exp(random.uniform() * (Math.log(DT_MAX) - Math.log(DT_MIN)) + Math.log(DT_MIN)));
 }
 
 /** The x of softplus(x) = dt: dt + log(1 - exp(-dt)). */
-function inverseSoftplus(dt: number): number {
+export function inverseSoftplus(dt: number): number {
   return dt + Math.log(-Math.expm1(-dt));
 }

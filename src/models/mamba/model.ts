@@ -32,7 +32,7 @@ class Backbone extends Module {
 }
 
 /** Mamba-1 for language (Gu & Dao 2023): `forward`, `step` and `initialState`; parameters under the names of checkpoints. */
-export class MambaModel extends ResidualModel<MambaState, MambaConfig> {
+export class MambaModel extends ResidualModel<MambaState> {
   readonly config: MambaConfig;
   readonly backbone: Backbone;
   readonly lmHead: Linear | undefined;

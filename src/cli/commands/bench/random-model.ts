@@ -2,8 +2,8 @@
 import type { Backend } from "../../../backends/backend.ts";
 import { createRandom } from "../../../core/random.ts";
 import { sizeOf } from "../../../core/shape.ts";
-import type { WeightDType } from "../../../models/mamba/checkpoint.ts";
-import { PACKED } from "../../../models/mamba/checkpoint.ts";
+import type { WeightDType } from "../../../models/checkpoint/load.ts";
+import { PACKED } from "../../../models/checkpoint/load.ts";
 import type { MambaConfig } from "../../../models/mamba/config.ts";
 import { MambaModel } from "../../../models/mamba/model.ts";
 import { createPackedWeight } from "../../../ops/linear/pack.ts";

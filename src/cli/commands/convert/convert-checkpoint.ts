@@ -1,10 +1,10 @@
-// What mamba convert adds to convertMamba: the tokenizer comes along, and a folder that holds a checkpoint is not written over.
+// What mamba convert adds to convertModel: the tokenizer comes along, and a folder that holds a checkpoint is not written over.
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { DataError } from "../../../core/errors.ts";
 import type { FileSource } from "../../../io/index.ts";
-import type { Converted, ConvertOptions } from "../../../models/mamba/checkpoint.ts";
-import { convertMamba, loadMambaConfig } from "../../../models/mamba/checkpoint.ts";
+import type { Converted, ConvertOptions } from "../../../models/checkpoint/save.ts";
+import { convertModel, loadConfig } from "../../../models/auto.ts";
 import { loadTokenizer } from "../../../tokenizers/load.ts";
 
 const CHECKPOINT_FILES = ["config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
@@ -18,12 +18,12 @@ export async function convertCheckpoint(
   folder: string,
   { isForced = false, ...options }: Omit<ConvertOptions, "files"> & { isForced?: boolean },
 ): Promise<Converted> {
-  const { vocabSize } = await loadMambaConfig(source);
+  const { vocabSize } = await loadConfig(source);
   const read = async (name: string): Promise<string | undefined> =>
     (await source.has(name)) ? source.readText(name) : undefined;
   const tokenizer = await loadTokenizer(read, vocabSize, source.description);
   if (!isForced) await refuseCheckpoint(folder);
-  return convertMamba(source, folder, { ...options, files: tokenizer?.files() });
+  return convertModel(source, folder, { ...options, files: tokenizer?.files() });
 }
 
 async function refuseCheckpoint(folder: string): Promise<void> {

@@ -1,6 +1,6 @@
 // Memory of a model's weights on a device, from its configuration alone.
 import { sizeOf } from "../../../core/shape.ts";
-import type { WeightDType } from "../../../models/mamba/checkpoint.ts";
+import type { WeightDType } from "../../../models/checkpoint/load.ts";
 import type { MambaConfig } from "../../../models/mamba/config.ts";
 import { MambaModel } from "../../../models/mamba/model.ts";
 import { int8Layout } from "../../../ops/linear/pack.ts";

@@ -3,10 +3,11 @@ import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { BatchPosition, BatchSource, TokenData } from "../../../data/index.ts";
 import { loadTextFiles, randomWindows, splitEvaluation, streams } from "../../../data/index.ts";
-import { Mamba } from "../../../mamba.ts";
 import { createTokenizer } from "../../../tokenizers/hugging-face.ts";
 import type { Tokenizer } from "../../../tokenizers/tokenizer.ts";
 import type { EvaluationData } from "../../../train/index.ts";
+import type { TextModel } from "../../../text-model.ts";
+import { createTextModel } from "../../../text-model.ts";
 import { noteThreads } from "../../device.ts";
 import { readText } from "../../files.ts";
 import { loadModel } from "../../load-model.ts";
@@ -14,7 +15,7 @@ import { defined } from "../../options.ts";
 import type { TrainSettings } from "./settings.ts";
 
 /** The model to train: that of the run which is resumed, one to fine-tune, or a new one. */
-export async function prepareModel(settings: TrainSettings): Promise<Mamba> {
+export async function prepareModel(settings: TrainSettings): Promise<TextModel> {
   const { device = "auto", threads, seed = 0 } = settings;
   const at = defined({ device, threads });
   const existing = settings.resume ? join(settings.out!, "last") : settings.model;
@@ -22,11 +23,23 @@ export async function prepareModel(settings: TrainSettings): Promise<Mamba> {
     const { mamba } = await loadModel({ ...at, model: existing, dtype: "f32" }, { trainable: true });
     return mamba;
   }
-  const { dModel = 128, layers = 4, dState, dConv, expand, dtRank, tokenizer = "bytes", untied = false } = settings;
-  const sizes = defined({ dState, dConv, expand, dtRank });
+  const { arch = "mamba", dModel = 128, layers = 4, tokenizer = "bytes", untied = false } = settings;
+  const {
+    dState,
+    dConv,
+    expand,
+    dtRank,
+    headDim,
+    kvHeads: nKvHeads,
+    dMlp,
+    dHidden,
+    experts: nExperts,
+    topK,
+  } = settings;
+  const sizes = defined({ dState, dConv, expand, dtRank, headDim, nKvHeads, dMlp, dHidden, nExperts, topK });
   const chosen = tokenizer === "bytes" ? {} : { tokenizer: await readTokenizer(tokenizer) };
   const config = { dModel, nLayer: layers, tieEmbeddings: !untied, ...sizes };
-  const mamba = await Mamba.create(config, { ...at, ...chosen, seed });
+  const mamba = await createTextModel(arch, config, { ...at, ...chosen, seed });
   noteThreads(mamba.backend, settings);
   return mamba;
 }

@@ -11,6 +11,12 @@ import { DEFAULT_STEPS, SETTINGS } from "./settings.ts";
 /** Settings of where and how to run, not of what: a run does not remember them. */
 const NOT_REMEMBERED: ReadonlySet<string> = new Set(["out", "resume", "device", "threads"]);
 
+/** Settings of a new model. */
+const SIZES = [
+  ...(["arch", "dModel", "layers", "dState", "dConv", "expand", "dtRank", "headDim", "kvHeads", "dMlp"] as const),
+  ...(["dHidden", "experts", "topK", "tokenizer", "untied"] as const),
+];
+
 /** A flag for every setting: `dModel` is --d-model. */
 export function settingOptions(): Option[] {
   return Object.entries(SETTINGS).map(([name, setting]) => {
@@ -38,9 +44,7 @@ export async function readSettings(flags: TrainSettings, configFile: string | un
     : {};
   const settings = { ...remembered, ...given };
   if (!settings.data?.length) throw new UsageError("train needs --data: text files, or folders of them.");
-  const sizes = (["dModel", "layers", "dState", "dConv", "expand", "dtRank", "tokenizer", "untied"] as const).filter(
-    (name) => settings[name] !== undefined,
-  );
+  const sizes = SIZES.filter((name) => settings[name] !== undefined);
   if (settings.model !== undefined && sizes.length > 0)
     throw new UsageError(
       `train: ${sizes[0]} cannot be chosen for a model that exists. Leave it out to fine-tune ${settings.model}, or leave out the model.`,

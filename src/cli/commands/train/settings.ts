@@ -1,6 +1,7 @@
 // The settings of a training run: one table, from which come the flags, the keys of a JSON file, and their checks.
 import type { Device } from "../../../backends/index.ts";
 import { DEVICES } from "../../../backends/index.ts";
+import { ARCHITECTURES } from "../../../models/architectures.ts";
 import type { Precision } from "../../../train/index.ts";
 import type { NumberRule } from "../../options.ts";
 import { DEVICE_HELP, THREADS_HELP } from "../../options.ts";
@@ -12,12 +13,19 @@ export interface TrainSettings {
   evalData?: string[];
   out?: string;
   model?: string;
+  arch?: string;
   dModel?: number;
   layers?: number;
   dState?: number;
   dConv?: number;
   expand?: number;
   dtRank?: number;
+  headDim?: number;
+  kvHeads?: number;
+  dMlp?: number;
+  dHidden?: number;
+  experts?: number;
+  topK?: number;
   tokenizer?: string;
   untied?: boolean;
   steps?: number;
@@ -80,12 +88,23 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   evalData: { kind: "list", value: "paths", help: "evaluate on these files instead" },
   out: text("folder of the run: last/, best/, metrics.jsonl", "folder"),
   model: text("fine-tune this checkpoint: a folder, a name on the hub, or a URL", "model"),
+  arch: text(
+    "architecture of a new model (default: mamba)",
+    "name",
+    ARCHITECTURES.map(({ name }) => name),
+  ),
   dModel: number("width of a new model (default: 128)", COUNT),
   layers: number("its layers (default: 4)", COUNT),
   dState: number("states a channel (default: 16)", { ...COUNT, most: 256 }),
   dConv: number("taps of the convolution (default: 4)", { least: 2, most: 4, isWhole: true }),
   expand: number("inner width = expand times width (default: 2)", POSITIVE, "x"),
   dtRank: number("rank of the step size's projection (default: a sixteenth of the width)", COUNT),
+  headDim: number("width of a head of attention (default: 64, 32 for narrow models)", COUNT),
+  kvHeads: number("heads of keys and values (default: as many as of queries)", COUNT),
+  dMlp: number("inner width of an MLP (default: 8/3 of the width)", COUNT),
+  dHidden: number("hidden width of an LSTM or GRU (default: the width)", COUNT),
+  experts: number("experts of a mixture (default: 8)", COUNT),
+  topK: number("experts that a token asks (default: 2)", COUNT),
   tokenizer: text('"bytes" (default), or a tokenizer.json', "bytes|file"),
   untied: { kind: "flag", help: "a head of its own, not the embedding's transpose" },
   steps: number(`updates in all (default: ${DEFAULT_STEPS})`, COUNT),

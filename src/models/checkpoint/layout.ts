@@ -1,51 +1,68 @@
-// How a checkpoint of Mamba-1 names, shapes and describes its tensors. Names are translated here and nowhere else.
-// Source: transformers' models/mamba/modeling_mamba.py; state-spaces/mamba, models/mixer_seq_simple.py.
+// CheckpointLayout: what a family's files call its tensors and how these make up a model's parameters, both ways.
 import { CheckpointError } from "../../core/errors.ts";
 import type { Shape } from "../../core/shape.ts";
-import { formatShape, isSameShape } from "../../core/shape.ts";
-import type { FileSource, TensorInfo, TensorReader } from "../../io/index.ts";
+import { formatShape, isSameShape, sizeOf } from "../../core/shape.ts";
+import type { TensorInfo, TensorReader } from "../../io/index.ts";
 import type { Parameter } from "../../tensor/parameter.ts";
-import type { MambaConfig } from "./config.ts";
-import { parseMambaConfig, toHuggingFaceConfig } from "./config.ts";
 
 /** Element types that are written. */
 export type FloatDType = "F32" | "F16" | "BF16";
 
-const CONFIG_NAMES = { F32: "float32", F16: "float16", BF16: "bfloat16" } as const satisfies Record<FloatDType, string>;
+/** What config.json calls them. */
+export const CONFIG_NAMES: Readonly<Record<FloatDType, "float32" | "float16" | "bfloat16">> = {
+  F32: "float32",
+  F16: "float16",
+  BF16: "bfloat16",
+};
+
+/** A run of elements that a tensor of a file and a parameter share. */
+export interface Piece {
+  readonly parameter: string;
+  /** First element in the parameter, and in the file's tensor. */
+  readonly start: number;
+  readonly fileStart: number;
+  readonly count: number;
+}
+
+/** A tensor of a file. */
+export interface FileTensor {
+  readonly shape: Shape;
+  /** All its elements, in their order. */
+  readonly pieces: readonly Piece[];
+}
+
+/** How one model is written in one family's files. */
+export interface CheckpointLayout {
+  /** In the order in which they are written. */
+  readonly tensors: ReadonlyMap<string, FileTensor>;
+  /** The name among {@link tensors} that a file's name means. Default: the same. */
+  readonly canonicalName?: (name: string) => string;
+  /** Whether a tensor that is none of {@link tensors} may be left out (a tied head, a buffer). */
+  readonly isIgnored: (name: string) => boolean;
+  /** config.json, generation_config.json, in the order to write them: a folder with config.json is whole. */
+  readonly configFiles: (dtype: FloatDType) => Record<string, string>;
+}
+
 const BELONGS = "Does config.json belong to these weights?";
 /** The first number that float16 rounds to infinity. */
 const BEYOND_FLOAT16 = 65520;
 /** The first float32 that bfloat16 rounds to infinity. */
 const BEYOND_BFLOAT16 = 2 ** 128 - 2 ** 119;
 
-/** Reads config.json of a checkpoint, in either dialect. Throws ConfigError, CheckpointError. */
-export async function loadMambaConfig(source: FileSource): Promise<MambaConfig> {
-  return parseMambaConfig(await source.readText("config.json"), `${source.description}: config.json`);
-}
-
-/** A parameter's shape in a file: conv1d.weight is [dInner, 1, dConv] (PyTorch's grouped convolution), [dInner, dConv] here. */
-export function fileShape(name: string, shape: Shape): Shape {
-  return name.endsWith("conv1d.weight") ? [shape[0], 1, shape[1]] : shape;
-}
-
-/** The name that transformers gives a tensor; state-spaces says `embedding` where transformers says `embeddings`. */
-function huggingFaceName(name: string): string {
-  return name.replace(/^backbone\.embedding\./, "backbone.embeddings.");
+/** A tensor that is one parameter; `shape` where the file says the same elements under another. */
+export function wholeTensor(parameter: string, { shape }: Parameter, fileShape: Shape = shape): FileTensor {
+  return { shape: fileShape, pieces: [{ parameter, start: 0, fileStart: 0, count: sizeOf(shape) }] };
 }
 
 /**
- * The tensor of a file for each parameter, all of them checked before the first is read.
- * A tied head that is stored beside the embedding, as state-spaces does, is left out.
+ * The tensor of a file for each of the layout's, all of them checked before the first is read.
  * @throws CheckpointError when one is missing, has no place in the model, comes twice, or has another shape
  */
-export function matchTensors(
-  parameters: ReadonlyMap<string, Parameter>,
-  reader: TensorReader,
-  where: string,
-): Map<string, TensorInfo> {
+export function matchTensors(layout: CheckpointLayout, reader: TensorReader, where: string): Map<string, TensorInfo> {
+  const { tensors, canonicalName = (name: string): string => name, isIgnored } = layout;
   const found = new Map<string, TensorInfo>();
   for (const info of reader.tensors.values()) {
-    const name = huggingFaceName(info.name);
+    const name = canonicalName(info.name);
     const other = found.get(name);
     if (other)
       throw new CheckpointError(
@@ -53,17 +70,15 @@ export function matchTensors(
       );
     found.set(name, info);
   }
-  const missing = [...parameters.keys()].filter((name) => !found.has(name));
+  const missing = [...tensors.keys()].filter((name) => !found.has(name));
   if (missing.length > 0)
     throw new CheckpointError(`${where}: ${firstOf(missing)} ${missing.length > 1 ? "are" : "is"} missing. ${BELONGS}`);
-  const extra = [...found.keys()].filter((name) => !parameters.has(name) && name !== "lm_head.weight");
+  const extra = [...found.keys()].filter((name) => !tensors.has(name) && !isIgnored(name));
   if (extra.length > 0)
     throw new CheckpointError(
       `${where}: ${firstOf(extra)} ${extra.length > 1 ? "have" : "has"} no place in this model. ${BELONGS}`,
     );
-  return new Map(
-    [...parameters].map(([name, { shape }]) => [name, checkShape(found.get(name)!, fileShape(name, shape))]),
-  );
+  return new Map([...tensors].map(([name, { shape }]) => [name, checkShape(found.get(name)!, shape)]));
 }
 
 function checkShape(info: TensorInfo, shape: Shape): TensorInfo {
@@ -101,13 +116,17 @@ export function checkWritable(values: Float32Array, dtype: FloatDType, info: Pic
   );
 }
 
-/** generation_config.json and config.json as transformers reads them, in the order to write them: a folder with config.json is whole. */
-export function configFiles(config: MambaConfig, dtype: FloatDType): Record<string, string> {
-  const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
-  const fields = toHuggingFaceConfig(config, CONFIG_NAMES[dtype]);
-  const { bos_token_id, eos_token_id, pad_token_id } = fields;
-  return {
-    "generation_config.json": json({ bos_token_id, eos_token_id, pad_token_id }),
-    "config.json": json(fields),
-  };
+/** JSON as it is written into files. */
+export function jsonText(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
+
+/** generation_config.json of a model that may have a token which ends a text. */
+export function generationConfig(eosTokenId: number | undefined): {
+  bos_token_id: number | null;
+  eos_token_id: number | null;
+  pad_token_id: number | null;
+} {
+  const id = eosTokenId ?? null;
+  return { bos_token_id: id, eos_token_id: id, pad_token_id: id };
 }

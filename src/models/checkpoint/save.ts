@@ -1,0 +1,158 @@
+// Writes checkpoints: the weights of a model, or those of another checkpoint, tensor by tensor.
+import { sizeOf } from "../../core/shape.ts";
+import type { FileSource, TensorInfo, TensorToWrite } from "../../io/index.ts";
+import { makeFolder, openTensors, writeFileAtomic, writeSafetensors } from "../../io/index.ts";
+import type { Module } from "../../nn/module.ts";
+import { unpackWeight } from "../../ops/linear/pack.ts";
+import type { Parameter } from "../../tensor/parameter.ts";
+import type { CheckpointLayout, FileTensor, FloatDType } from "./layout.ts";
+import { checkWritable, matchTensors } from "./layout.ts";
+
+/** What is written beside the weights, and their element type. */
+export interface SaveOptions {
+  /** Element type in the file; default F32. */
+  dtype?: FloatDType;
+  /** Other files of the folder, by name: the tokenizer's. */
+  files?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Writes a folder: config.json, generation_config.json, model.safetensors and the given files. Each file appears whole or
+ * not at all.
+ * @throws CheckpointError (a weight that the element type cannot hold), DataError (the system refuses to write)
+ */
+export async function saveWeights(
+  model: Module,
+  layout: CheckpointLayout,
+  folder: string,
+  { dtype = "F32", files = {} }: SaveOptions = {},
+): Promise<void> {
+  const parameters = model.namedParameters();
+  const tensors = [...layout.tensors].map(([name, tensor]) => ({
+    name,
+    shape: tensor.shape,
+    data: () => readTensor(tensor, parameters),
+  }));
+  await writeFolder(folder, layout, tensors, { dtype, files });
+}
+
+/** Options of {@link copyCheckpoint}. */
+export interface ConvertOptions {
+  /** Element type in the file; default: that of the source where all its tensors have one, else F32. */
+  dtype?: FloatDType | undefined;
+  /** Other files of the folder, by name: the tokenizer's. */
+  files?: Readonly<Record<string, string>> | undefined;
+  /** Called after each tensor, with the share of all elements that are read. */
+  onProgress?: ((share: number) => void) | undefined;
+}
+
+/** What {@link copyCheckpoint} wrote. */
+export interface Converted {
+  readonly dtype: FloatDType;
+  readonly tensors: number;
+  readonly parameters: number;
+  /** Names of the files that were written. */
+  readonly files: readonly string[];
+}
+
+/**
+ * Copies a checkpoint into a folder, as {@link saveWeights} writes it, tensor by tensor: without a device, and without the
+ * model in memory. Nothing is written before all names and shapes are checked.
+ * @throws CheckpointError (damaged, or unfit for its configuration or for the element type), DataError (the system
+ * refuses to write)
+ */
+export async function copyCheckpoint(
+  source: FileSource,
+  layout: CheckpointLayout,
+  folder: string,
+  { dtype: wanted, files = {}, onProgress }: ConvertOptions = {},
+): Promise<Converted> {
+  const reader = await openTensors(source);
+  try {
+    const infos = matchTensors(layout, reader, source.description);
+    const dtype = wanted ?? commonDType([...infos.values()]);
+    const parameters = [...infos.values()].reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+    let done = 0;
+    const tensors = [...infos].map(([name, info]) => ({
+      name,
+      file: info.file,
+      shape: info.shape,
+      data: async () => {
+        const data = new Float32Array(sizeOf(info.shape));
+        await reader.readFloat32(info.name, data);
+        done += data.length;
+        onProgress?.(done / parameters);
+        return data;
+      },
+    }));
+    const written = await writeFolder(folder, layout, tensors, { dtype, files });
+    return { dtype, tensors: tensors.length, parameters, files: written };
+  } finally {
+    await reader.close();
+  }
+}
+
+function commonDType(infos: readonly TensorInfo[]): FloatDType {
+  const [{ dtype }] = infos;
+  return (dtype === "F16" || dtype === "BF16") && infos.every((info) => info.dtype === dtype) ? dtype : "F32";
+}
+
+/** A tensor of a folder to write; `file` is where it comes from, for messages. */
+interface FolderTensor {
+  readonly name: string;
+  readonly file?: string;
+  readonly shape: readonly number[];
+  readonly data: () => Promise<Float32Array>;
+}
+
+/** The weights first and config.json last, so that a new folder with a config.json is whole. @returns the names of the files */
+async function writeFolder(
+  folder: string,
+  { configFiles }: CheckpointLayout,
+  tensors: readonly FolderTensor[],
+  { dtype, files }: { dtype: FloatDType; files: Readonly<Record<string, string>> },
+): Promise<string[]> {
+  const weights = "model.safetensors";
+  const path = `${folder}/${weights}`;
+  const toWrite: TensorToWrite[] = tensors.map(({ name, file = path, shape, data }) => ({
+    name,
+    dtype,
+    shape,
+    data: async () => {
+      const values = await data();
+      checkWritable(values, dtype, { file, name });
+      return values;
+    },
+  }));
+  const texts = { ...files, ...configFiles(dtype) };
+  await makeFolder(folder);
+  await writeSafetensors(path, toWrite, { format: "pt" });
+  for (const [name, text] of Object.entries(texts)) await writeFileAtomic(`${folder}/${name}`, text);
+  return [weights, ...Object.keys(texts)];
+}
+
+/** A file's tensor from the parameters that it is made of. */
+async function readTensor(
+  { shape, pieces }: FileTensor,
+  parameters: ReadonlyMap<string, Parameter>,
+): Promise<Float32Array> {
+  const [first] = pieces;
+  if (pieces.length === 1 && first.start === 0 && first.count === sizeOf(parameters.get(first.parameter)!.shape))
+    return readParameter(parameters.get(first.parameter)!);
+  const all = new Float32Array(sizeOf(shape));
+  const read = new Map<string, Float32Array>();
+  for (const { parameter, start, fileStart, count } of pieces) {
+    const values = read.get(parameter) ?? (await readParameter(parameters.get(parameter)!));
+    read.set(parameter, values);
+    all.set(values.subarray(start, start + count), fileStart);
+  }
+  return all;
+}
+
+async function readParameter({ tensor }: Parameter): Promise<Float32Array> {
+  if (tensor.format === "rows") return tensor.read();
+  const plain = unpackWeight(tensor);
+  const data = await plain.read();
+  plain.dispose();
+  return data;
+}
