@@ -25,3 +25,8 @@ export { multiply } from "./multiply";
 export { expandRows, sumRows } from "./expand-rows";
 export { layerNorm, layerNormBackward } from "./layer-norm";
 export { gelu, geluBackward } from "./gelu";
+export { s4dDiscretize, s4dGradients } from "./s4d-discrete";
+export { s4dKernel, s4dKernelBackward } from "./s4d-kernel";
+export { s4dScan, s4dScanBackward } from "./s4d-scan";
+export { fftTable } from "./fft";
+export { fftSpectra, fftConvolve, fftKernelGradient } from "./fft-convolution";

@@ -6,6 +6,7 @@ import { defineOp } from "../../tensor/define-op.ts";
 import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
 
 export type FftConvolutionInputs = { readonly x: Tensor; readonly kernel: Tensor; readonly D?: Tensor | undefined };
 export type FftConvolutionOutputs = { readonly y: Tensor };
@@ -41,6 +42,6 @@ export const fftConvolution: Op<FftConvolutionInputs, FftConvolutionOutputs, obj
       throw new ShapeError(`fftConvolution: D must be [channels] = [${channels}], got ${formatShape(D.shape)}.`);
     return { y: { shape: x.shape, dtype: x.dtype } };
   },
-  kernels: { reference: reference.forward },
-  gradient: { of: ["x", "kernel", "D"], kernels: { reference: reference.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward },
+  gradient: { of: ["x", "kernel", "D"], kernels: { reference: reference.backward, wasm: wasm.backward } },
 });

@@ -8,6 +8,7 @@ import type { Tensor } from "../../tensor/tensor.ts";
 import type { S4dParameters } from "../s4d-kernel/parameters.ts";
 import { checkS4dParameters, S4D_PARAMETERS } from "../s4d-kernel/parameters.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
 
 export type S4dScanInputs = S4dParameters & {
   readonly x: Tensor;
@@ -17,6 +18,8 @@ export type S4dScanInputs = S4dParameters & {
 };
 export type S4dScanOutputs = { readonly y: Tensor; readonly finalState: Tensor };
 
+/** Steps between the states that are saved for the backward pass. Mirrors STEPS in kernels/assembly/s4d-scan.ts. */
+export const CHUNK = 64;
 /** Most pairs of states of a channel. */
 const MOST_PAIRS = 128;
 
@@ -52,6 +55,17 @@ export const s4dScan: Op<S4dScanInputs, S4dScanOutputs, object> = defineOp<S4dSc
     }
     return { y: { shape: x.shape, dtype: x.dtype }, finalState: { shape: [batch, channels, 2 * pairs] } };
   },
-  kernels: { reference: reference.forward },
-  gradient: { of: ["x", ...S4D_PARAMETERS, "D", "initialState"], kernels: { reference: reference.backward } },
+  saves({ x, A_imag }) {
+    const [batch, length, channels] = x.shape;
+    const { padded, paddedPairs } = {
+      padded: Math.ceil(channels / 4) * 4,
+      paddedPairs: Math.ceil(A_imag.columns / 2) * 2,
+    };
+    return { chunkStarts: { shape: [batch, Math.ceil(length / CHUNK), padded, 2 * paddedPairs] } };
+  },
+  kernels: { reference: reference.forward, wasm: wasm.forward },
+  gradient: {
+    of: ["x", ...S4D_PARAMETERS, "D", "initialState"],
+    kernels: { reference: reference.backward, wasm: wasm.backward },
+  },
 });
