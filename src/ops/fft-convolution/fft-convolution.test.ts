@@ -8,6 +8,7 @@ import { testOp } from "../../../test/support/test-op.ts";
 import type { Backend } from "../../backends/backend.ts";
 import { createRandom } from "../../core/random.ts";
 import { Tape } from "../../tensor/tape.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import { tensorFrom, zeros } from "../../tensor/tensor.ts";
 import { fft } from "./fft.ts";
 import { fftConvolution } from "./index.ts";
@@ -68,14 +69,14 @@ describe("in float64", () => {
   it.each([129, 256, 1000])("convolution and correlation of %i steps are the direct sums", (length) => {
     const [a, b] = [normals(length), normals(length)];
     expectClose("convolve", convolve(a, b), convolveDirectly(a, b), 1e-12);
-    expectClose("correlate", correlate(a, b), convolveDirectly(a.toReversed(), b).reverse(), 1e-12);
+    expectClose("correlate", correlate(a, b), convolveDirectly(a.toReversed(), b).toReversed(), 1e-12);
   });
 });
 
 describe("of long sequences", () => {
   const run = async (backend: Backend, length: number): Promise<Record<string, ArrayLike<number>>> => {
     const own = createRandom(length);
-    const make = (shape: number[], scale = (_: number) => 1) =>
+    const make = (shape: number[], scale: (i: number) => number = () => 1): Tensor =>
       tensorFrom(
         backend,
         Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, i) => own.normal() * scale(i)),

@@ -58,7 +58,7 @@ export function convolve(a: Float64Array, b: Float64Array): Float64Array {
 
 /** y[t] = sum_s a[s + t] b[s]. */
 export function correlate(a: Float64Array, b: Float64Array): Float64Array {
-  if (a.length <= DIRECT_STEPS) return convolveDirectly(a.toReversed(), b).reverse();
+  if (a.length <= DIRECT_STEPS) return convolveDirectly(a.toReversed(), b).toReversed();
   const size = powerOfTwoFrom(2 * a.length);
   return productOf(spectrumOf(a, size), spectrumOf(b, size), true).subarray(0, a.length);
 }

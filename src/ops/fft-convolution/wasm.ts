@@ -76,9 +76,21 @@ function withTransforms(backend: WasmBackend, like: Tensor, body: (transforms: T
   const table = backend.allocate("f32", size);
   backend.dispatch("fftTable", [table.pointer, size], isSmall);
   const argsOf = (call: Omit<TransformCall, "items" | "buffers">, workspace: number, first: number, count: number) => [
-    ...[pointer(call.x), call.x.rowStride, pointer(call.y), call.y?.rowStride ?? 0, pointer(call.D)],
-    ...[batch, length, channels, size, table.pointer, call.spectra?.pointer ?? 0, workspace, first, count],
-    ...[call.isCorrelation ? 1 : 0, call.adds ? 1 : 0, pointer(call.other), call.other?.rowStride ?? 0],
+    ...place(call.x),
+    ...place(call.y),
+    pointer(call.D),
+    batch,
+    length,
+    channels,
+    size,
+    table.pointer,
+    call.spectra?.pointer ?? 0,
+    workspace,
+    first,
+    count,
+    call.isCorrelation ? 1 : 0,
+    call.adds ? 1 : 0,
+    ...place(call.other),
     pointer(call.gradD),
   ];
   body({
@@ -102,4 +114,9 @@ function withTransforms(backend: WasmBackend, like: Tensor, body: (transforms: T
     },
   });
   backend.release(table);
+}
+
+/** Address and row stride; 0, 0 for none. */
+function place(tensor: Tensor | undefined): [number, number] {
+  return [pointer(tensor), tensor?.rowStride ?? 0];
 }

@@ -37,7 +37,7 @@ function stepsOf(backend: Backend, from: number, to: number): Tensor {
 /** y of all steps, from calls that end at `ends`. */
 async function yOfCalls(backend: Backend, ends: readonly number[], start?: Tensor): Promise<number[]> {
   const inputs = { ...parametersOn(backend), D: tensorFrom(backend, skips, [channels]) };
-  const y = new Array<number>(values.length);
+  const y = values.map(() => NaN);
   let from = 0;
   let initialState = start;
   for (const to of ends) {
