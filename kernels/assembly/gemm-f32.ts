@@ -56,19 +56,19 @@ export function gemmF32(args: usize): void {
   }
 }
 
-function parts(whole: i32, part: i32): i32 {
+export function parts(whole: i32, part: i32): i32 {
   return (whole + part - 1) / part;
 }
 
 /** The part of `whole`, a multiple of `unit` and about `most` at the most, that divides it most evenly. */
-function evenPart(whole: i32, most: i32, unit: i32): i32 {
+export function evenPart(whole: i32, most: i32, unit: i32): i32 {
   const units = parts(whole, unit);
   const mostUnits = max(1, most / unit);
   return parts(units, parts(units, mostUnits)) * unit;
 }
 
 /** One item: rows [row, row + rows) and columns [column, column + columns) of C, all k. */
-function multiplyItem(args: usize, row: i32, rows: i32, column: i32, columns: i32): void {
+export function multiplyItem(args: usize, row: i32, rows: i32, column: i32, columns: i32): void {
   const steps = load<i32>(args, 48);
   const bKind = load<i32>(args, 16);
   for (let k = 0; k < steps; k += CONTRACTION_BLOCK) {

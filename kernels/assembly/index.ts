@@ -30,3 +30,5 @@ export { s4dKernel, s4dKernelBackward } from "./s4d-kernel";
 export { s4dScan, s4dScanBackward } from "./s4d-scan";
 export { fftTable } from "./fft";
 export { fftSpectra, fftConvolve, fftKernelGradient } from "./fft-convolution";
+export { routeBalance, routeExperts, routeExpertsBackward } from "./route-experts";
+export { combineExperts, expertGateBackward, expertGemm, gatherTokens, sortByExpert } from "./expert-mlp";

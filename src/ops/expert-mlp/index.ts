@@ -7,6 +7,7 @@ import { defineOp } from "../../tensor/define-op.ts";
 import type { Op, TensorSpec } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
 
 export type ExpertMlpInputs = {
   readonly x: Tensor;
@@ -34,12 +35,13 @@ export const expertMlp: Op<ExpertMlpInputs, ExpertMlpOutputs, object> = defineOp
   name: "expertMlp",
   shape: checkShapes,
   saves: savedBy,
-  kernels: { reference: reference.forward },
-  gradient: { of: ["x", "gates", "upGate", "down"], kernels: { reference: reference.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward },
+  gradient: { of: ["x", "gates", "upGate", "down"], kernels: { reference: reference.backward, wasm: wasm.backward } },
 });
 
-function savedBy(_inputs: ExpertMlpInputs): Record<string, TensorSpec> {
-  return {};
+/** On a device the order of the pairs (token, slot) by expert, and [u, z] in this order. */
+function savedBy(inputs: ExpertMlpInputs): Record<string, TensorSpec> {
+  return inputs.x.backend.name === "wasm" ? wasm.savedBy(inputs) : {};
 }
 
 function checkShapes({ x, gates, choices, upGate, down }: ExpertMlpInputs): { y: TensorSpec } {

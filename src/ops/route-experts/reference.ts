@@ -13,9 +13,10 @@ export function forward({ inputs: { logits }, outputs, saved, options: { topK } 
   const experts = logits.columns;
   const [counts, sums] = [new Float64Array(experts), new Float64Array(experts)];
   for (let row = 0; row < logits.rows; row++) {
-    const p = softmax(rowOf(logits, row));
+    const own = rowOf(logits, row);
+    const p = softmax(own);
     const chosen = Array.from(p.keys())
-      .toSorted((a, b) => p[b] - p[a] || a - b)
+      .toSorted((a, b) => own[b] - own[a] || a - b)
       .slice(0, topK);
     const sum = topK === 1 ? 1 : chosen.reduce((total, expert) => total + p[expert], 0);
     chosen.forEach((expert, slot) => {
