@@ -24,7 +24,10 @@ interface Sizes {
 
 function caseOf(name: string, sizes: Sizes, extra: Partial<InputSpec> = {}, chosen = sizes.experts): OpCase<object> {
   const { tokens, topK, experts, dModel, dInner } = sizes;
-  const scaled = (columns: number): InputSpec["element"] => (random) => random.normal() / Math.sqrt(columns);
+  const scaled =
+    (columns: number): NonNullable<InputSpec["element"]> =>
+    (random) =>
+      random.normal() / Math.sqrt(columns);
   return {
     name,
     inputs: {
@@ -99,7 +102,7 @@ async function dense(backend: Backend, values: Values): Promise<number[]> {
   const { experts, dModel, dInner } = SIZES;
   const topK = values.gates.length / (values.x.length / dModel);
   const { x, upGate, down } = inputsOf(backend, values);
-  const sum = new Array<number>(values.x.length).fill(0);
+  const sum = values.x.map(() => 0);
   for (let e = 0; e < experts; e++) {
     const uz = linear({ x, weight: upGate.entries(e, 1).reshape([2 * dInner, dModel]) }, {}).y;
     const h = siluGate({ x: uz.columnsOf(0, dInner), z: uz.columnsOf(dInner, 2 * dInner) }, {}).y;
@@ -128,7 +131,7 @@ describe("expertMlp", () => {
     const renumber = (e: number): number => (e * 2 + 1) % experts;
     const move = (weights: number[]): number[] => {
       const size = weights.length / experts;
-      const moved = new Array<number>(weights.length);
+      const moved = weights.slice();
       weights.forEach((value, i) => (moved[renumber(Math.floor(i / size)) * size + (i % size)] = value));
       return moved;
     };
@@ -165,10 +168,10 @@ describe("expertMlp", () => {
     const values = valuesOf();
     const changed = { ...values, choices: values.choices.map((e) => (e + 1) % SIZES.experts) };
     for (const backend of await backends()) {
-      if (!("capture" in backend)) continue;
+      if (!backend.capture) continue;
       const inputs = inputsOf(backend, values);
       const y = zeros(backend, inputs.x.shape);
-      const plan = (backend.capture as Backend["capture"])(() => scope(() => void expertMlp(inputs, {}, { y })));
+      const plan = backend.capture(() => scope(() => void expertMlp(inputs, {}, { y })));
       inputs.choices.write(Int32Array.from(changed.choices));
       plan.run();
       expectClose("y", Array.from(await y.readNative()), await run(backend, changed), 1e-6);

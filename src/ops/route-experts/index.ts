@@ -7,6 +7,7 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type RouteExpertsInputs = { readonly logits: Tensor };
 export type RouteExpertsOutputs = { readonly gates: Tensor; readonly choices: Tensor; readonly balance: Tensor };
@@ -48,6 +49,9 @@ export const routeExperts: Op<RouteExpertsInputs, RouteExpertsOutputs, RouteExpe
     return { gates: { shape }, choices: { shape, dtype: "i32" }, balance: { shape: [] } };
   },
   saves: ({ logits }) => ({ probabilities: { shape: logits.shape }, shares: { shape: [logits.columns] } }),
-  kernels: { reference: reference.forward, wasm: wasm.forward },
-  gradient: { of: ["logits"], kernels: { reference: reference.backward, wasm: wasm.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["logits"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });

@@ -55,6 +55,8 @@ describe("routeExperts", () => {
       "routeExperts: topK must be a whole number from 1 to the 4 experts, got 5.",
     );
     expect(() => routeExperts({ logits: zeros(reference, [4]) }, { topK: 1 })).toThrow("one token or more, got [4]");
-    expect(() => routeExperts({ logits: zeros(reference, [2, 4], "f16") }, { topK: 1 })).toThrow("must be f32, got f16");
+    expect(() => routeExperts({ logits: zeros(reference, [2, 4], "f16") }, { topK: 1 })).toThrow(
+      "must be f32, got f16",
+    );
   });
 });
