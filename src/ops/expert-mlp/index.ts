@@ -8,6 +8,7 @@ import type { Op, TensorSpec } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type ExpertMlpInputs = {
   readonly x: Tensor;
@@ -35,13 +36,18 @@ export const expertMlp: Op<ExpertMlpInputs, ExpertMlpOutputs, object> = defineOp
   name: "expertMlp",
   shape: checkShapes,
   saves: savedBy,
-  kernels: { reference: reference.forward, wasm: wasm.forward },
-  gradient: { of: ["x", "gates", "upGate", "down"], kernels: { reference: reference.backward, wasm: wasm.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["x", "gates", "upGate", "down"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });
 
 /** On a device the order of the pairs (token, slot) by expert, and [u, z] in this order. */
 function savedBy(inputs: ExpertMlpInputs): Record<string, TensorSpec> {
-  return inputs.x.backend.name === "wasm" ? wasm.savedBy(inputs) : {};
+  const { name } = inputs.x.backend;
+  if (name === "reference") return {};
+  return name === "wasm" ? wasm.savedBy(inputs) : webgpu.savedBy(inputs);
 }
 
 function checkShapes({ x, gates, choices, upGate, down }: ExpertMlpInputs): { y: TensorSpec } {

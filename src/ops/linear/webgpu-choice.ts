@@ -28,13 +28,13 @@ export interface Choice<Tile> {
 const MOST_WASTE = 1.1;
 
 /** From large to small. Steps of a small tile take as long as their loads: there they are long, and two on their way. */
-const MATRIX_TILES: readonly MatrixTile[] = [
+export const MATRIX_TILES: readonly MatrixTile[] = [
   { tileRows: 128, tileColumns: 128, tileSteps: 32, partRows: 64, partColumns: 64, slices: 1, ahead: 1 },
   { tileRows: 64, tileColumns: 64, tileSteps: 128, partRows: 32, partColumns: 32, slices: 2, ahead: 2 },
 ];
 
 /** For few rows and many columns. */
-const FLAT_TILE: MatrixTile = {
+export const FLAT_TILE: MatrixTile = {
   tileRows: 32,
   tileColumns: 128,
   tileSteps: 64,
@@ -50,7 +50,7 @@ const SMALL_TILES: readonly MatrixTile[] = [
   { tileRows: 16, tileColumns: 16, tileSteps: 512, partRows: 16, partColumns: 16, slices: 8, ahead: 2 },
 ];
 
-const PLAIN_TILES: readonly PlainTile[] = [
+export const PLAIN_TILES: readonly PlainTile[] = [
   { tileRows: 128, tileColumns: 128, tileSteps: 16, threadRows: 8, threadColumns: 8 },
   { tileRows: 64, tileColumns: 64, tileSteps: 16, threadRows: 4, threadColumns: 4 },
   { tileRows: 32, tileColumns: 32, tileSteps: 16, threadRows: 4, threadColumns: 4 },

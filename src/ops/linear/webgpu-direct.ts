@@ -2,12 +2,14 @@
 // where memory is one and a kernel with barriers takes many times as long to compile.
 import type { KernelFamily, KernelSpec } from "../../backends/webgpu/index.ts";
 import { defineKernel } from "../../backends/webgpu/index.ts";
+import { beginOfB, entriesBuffers, entriesHelpers, productParams, stepsOfGroup } from "./webgpu-entries.ts";
+import type { EntriesSpec } from "./webgpu-entries.ts";
 import type { EpilogueSpec } from "./webgpu-epilogue.ts";
 import { TILE_OF_GROUP, epilogue, epilogueBuffers } from "./webgpu-epilogue.ts";
 import type { Along, OperandType } from "./webgpu-product.ts";
 import { bufferUse, reader } from "./webgpu-tiles.ts";
 
-interface DirectSpec extends EpilogueSpec, KernelSpec {
+interface DirectSpec extends EpilogueSpec, EntriesSpec, KernelSpec {
   readonly a: "f32" | "f16";
   readonly aAlong: Along;
   readonly aWide: boolean;
@@ -33,7 +35,8 @@ function body(spec: DirectSpec): string {
 const TILE_ROWS = ${DIRECT_TILE.tileRows}u;
 const TILE_COLUMNS = ${DIRECT_TILE.tileColumns}u;
 ${reader("a", spec.a, spec.aAlong, spec.aWide)}
-${reader("b", spec.b, spec.bAlong, spec.bWide)}
+${entriesHelpers(spec)}
+${reader("b", spec.b, spec.bAlong, spec.bWide, beginOfB(spec))}
 ${epilogue(spec)}
 ${TILE_OF_GROUP}
 
@@ -47,8 +50,7 @@ fn main(
   if (!origin.is_inside) { return; }
   let first_row = origin.row + thread / 8u * 4u;
   let first_column = origin.column + thread % 8u * 4u;
-  let begin = group.z * params.span;
-  let end = min(begin + params.span, params.steps);
+${stepsOfGroup(spec)}
   // A bound that compilers do not know, so that they unroll nothing.
   let four = select(4u, params.steps, params.steps == 0u);
   var sums: mat4x4f;
@@ -99,11 +101,17 @@ export const multiplyDirect: KernelFamily<DirectSpec> = defineKernel<DirectSpec>
       residual: false,
       bias: true,
       scales: true,
+      entries: "rows",
     },
   ],
   (spec) => ({
-    buffers: { a: bufferUse(spec.a, spec.aWide), b: bufferUse(spec.b, spec.bWide), ...epilogueBuffers(spec) },
-    params: ["rows", "columns", "steps", "span"],
+    buffers: {
+      a: bufferUse(spec.a, spec.aWide),
+      b: bufferUse(spec.b, spec.bWide),
+      ...epilogueBuffers(spec),
+      ...entriesBuffers(spec),
+    },
+    params: productParams(spec),
     body: body(spec),
   }),
 );

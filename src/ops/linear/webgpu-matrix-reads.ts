@@ -19,9 +19,15 @@ export function bufferType(type: OperandType, wide: boolean): string {
 
 /**
  * WGSL: `read_a(outer, step)`: 8 halves of operand a, from (outer, step) on along its contiguous axis. Beyond the end of
- * the outer axis it gives anything finite that is there; beyond that of the steps, zeros where `guarded`.
+ * the outer axis it gives anything finite that is there; beyond that of the steps, zeros where `guarded`. `begin` says where the operand begins.
  */
-export function reader(name: "a" | "b", type: OperandType, along: Along, wide: boolean): string {
+export function reader(
+  name: "a" | "b",
+  type: OperandType,
+  along: Along,
+  wide: boolean,
+  begin = `params.${name}_at`,
+): string {
   const outerCount = name === "a" ? "params.rows" : "params.columns";
   const place = along === "steps" ? `outer * params.${name}_stride + step` : `step * params.${name}_stride + outer`;
   if (wide) {
@@ -29,7 +35,7 @@ export function reader(name: "a" | "b", type: OperandType, along: Along, wide: b
     return /* wgsl */ `
 fn read_${name}(outer_wanted: u32, step: u32) -> vec4u {
   let outer = min(outer_wanted, ${last});
-  let at = (params.${name}_at + ${place}) / ${UNIT}u;
+  let at = (${begin} + ${place}) / ${UNIT}u;
 ${READ_UNIT[type](name)}
 }`;
   }
@@ -37,7 +43,7 @@ ${READ_UNIT[type](name)}
   return /* wgsl */ `
 fn ${name}_element(outer: u32, step: u32) -> f16 {
   if (outer >= ${outerCount} || step >= params.steps) { return f16(0); }
-  return f16(${name}[params.${name}_at + ${place}]);
+  return f16(${name}[${begin} + ${place}]);
 }
 
 fn read_${name}(outer: u32, step: u32) -> vec4u {

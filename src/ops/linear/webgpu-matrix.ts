@@ -5,6 +5,8 @@
 // against bank conflicts); the next step's loads are on their way meanwhile. README.md has the ladder.
 import type { KernelFamily, KernelSpec } from "../../backends/webgpu/index.ts";
 import { defineKernel } from "../../backends/webgpu/index.ts";
+import { beginOfB, entriesBuffers, entriesHelpers, productParams, stepsOfGroup } from "./webgpu-entries.ts";
+import type { EntriesSpec } from "./webgpu-entries.ts";
 import type { EpilogueSpec } from "./webgpu-epilogue.ts";
 import { TILE_OF_GROUP, epilogue, epilogueBuffers } from "./webgpu-epilogue.ts";
 import type { MatrixOps } from "./webgpu-matrix-ops.ts";
@@ -27,7 +29,7 @@ export interface MatrixTile {
   readonly ahead: 1 | 2;
 }
 
-export interface MatrixSpec extends MatrixTile, EpilogueSpec, KernelSpec {
+export interface MatrixSpec extends MatrixTile, EpilogueSpec, EntriesSpec, KernelSpec {
   readonly a: "f16" | "f32";
   readonly aAlong: Along;
   /** Whether the operand is read 8 elements at a time. */
@@ -233,7 +235,8 @@ const TILE_STEPS = ${tileSteps}u;
 var<workgroup> tile: array<vec4<u32>, ${layout.units}>;
 ${PACK_HALVES}
 ${reader("a", spec.a, aAlong, spec.aWide)}
-${reader("b", spec.b, bAlong, spec.bWide)}
+${entriesHelpers(spec)}
+${reader("b", spec.b, bAlong, spec.bWide, beginOfB(spec))}
 ${epilogue(spec)}
 ${TILE_OF_GROUP}
 ${ops.helpers}
@@ -246,8 +249,7 @@ fn main(
 ) {
   let origin = origin_of(group, groups);
   if (!origin.is_inside) { return; }
-  let begin = group.z * params.span;
-  let end = min(begin + params.span, params.steps);
+${stepsOfGroup(spec)}
   // The remainder tells compilers that no matrix lies outside of the tile.
   let subgroup = ${spec.emulated ? `thread / ${SUBGROUP}u` : "subgroup_id"} % ${threads / SUBGROUP}u;
   let slice = subgroup / ${parts}u;
@@ -316,6 +318,7 @@ export const multiplyByMatrices: KernelFamily<MatrixSpec> = defineKernel<MatrixS
       bAlong: "outer",
       bWide: false,
       emulated: true,
+      entries: "steps",
     },
   ],
   (spec) => ({
@@ -323,8 +326,9 @@ export const multiplyByMatrices: KernelFamily<MatrixSpec> = defineKernel<MatrixS
       a: `read ${bufferType(spec.a, spec.aWide)}`,
       b: `read ${bufferType(spec.b, spec.bWide)}`,
       ...epilogueBuffers(spec),
+      ...entriesBuffers(spec),
     },
-    params: ["rows", "columns", "steps", "span"],
+    params: productParams(spec),
     ...(spec.emulated
       ? {}
       : {

@@ -6,6 +6,8 @@
 import type { BufferUse } from "../../backends/webgpu/kernel.ts";
 import type { KernelFamily, KernelSpec } from "../../backends/webgpu/index.ts";
 import { defineKernel } from "../../backends/webgpu/index.ts";
+import { beginOfB, entriesBuffers, entriesHelpers, productParams, stepsOfGroup } from "./webgpu-entries.ts";
+import type { EntriesSpec } from "./webgpu-entries.ts";
 import type { EpilogueSpec } from "./webgpu-epilogue.ts";
 import { TILE_OF_GROUP, epilogue, epilogueBuffers } from "./webgpu-epilogue.ts";
 import type { Along, OperandType } from "./webgpu-product.ts";
@@ -20,7 +22,7 @@ export interface PlainTile {
   readonly threadColumns: number;
 }
 
-export interface PlainSpec extends PlainTile, EpilogueSpec, KernelSpec {
+export interface PlainSpec extends PlainTile, EpilogueSpec, EntriesSpec, KernelSpec {
   readonly a: "f32" | "f16";
   readonly aAlong: Along;
   /** Whether the operand is read 4 elements at a time. */
@@ -47,23 +49,29 @@ export function bufferUse(type: OperandType, wide: boolean): BufferUse {
 
 /**
  * WGSL: `read_a(outer, step)`: 4 elements of operand a, from (outer, step) on along its contiguous axis; zeros where the
- * axes end.
+ * axes end. `begin` says where the operand begins.
  */
-export function reader(name: "a" | "b", type: OperandType, along: Along, wide: boolean): string {
+export function reader(
+  name: "a" | "b",
+  type: OperandType,
+  along: Along,
+  wide: boolean,
+  begin = `params.${name}_at`,
+): string {
   const outerCount = name === "a" ? "params.rows" : "params.columns";
   const place = along === "steps" ? `outer * params.${name}_stride + step` : `step * params.${name}_stride + outer`;
   if (wide)
     return /* wgsl */ `
 fn read_${name}(outer: u32, step: u32, end: u32) -> vec4f {
   if (outer >= ${outerCount} || step >= end) { return vec4f(); }
-  let word = ${name}[(params.${name}_at + ${place}) / 4u];
+  let word = ${name}[(${begin} + ${place}) / 4u];
   return vec4f(${type === "int8" ? "unpack4xI8(word)" : "word"});
 }`;
   const element = along === "steps" ? "outer, step + i" : "outer + i, step";
   return /* wgsl */ `
 fn ${name}_element(outer: u32, step: u32, end: u32) -> f32 {
   if (outer >= ${outerCount} || step >= end) { return 0.0; }
-  return f32(${name}[params.${name}_at + ${place}]);
+  return f32(${name}[${begin} + ${place}]);
 }
 
 fn read_${name}(outer: u32, step: u32, end: u32) -> vec4f {
@@ -133,7 +141,8 @@ const TILE_STEPS = ${tileSteps}u;
 var<workgroup> tile_a: array<vec4f, ${(tileRows * tileSteps) / WIDTH}>;
 var<workgroup> tile_b: array<vec4f, ${(tileColumns * tileSteps) / WIDTH}>;
 ${reader("a", spec.a, spec.aAlong, spec.aWide)}
-${reader("b", spec.b, spec.bAlong, spec.bWide)}
+${entriesHelpers(spec)}
+${reader("b", spec.b, spec.bAlong, spec.bWide, beginOfB(spec))}
 ${epilogue(spec)}
 ${TILE_OF_GROUP}
 
@@ -145,8 +154,7 @@ fn main(
 ) {
   let origin = origin_of(group, groups);
   if (!origin.is_inside) { return; }
-  let begin = group.z * params.span;
-  let end = min(begin + params.span, params.steps);
+${stepsOfGroup(spec)}
   // In vectors of 4: a thread's rows and columns lie apart, so that neighbours read neighbouring vectors.
   let thread_row = thread / ${columnThreads}u;
   let thread_column = thread % ${columnThreads}u;
@@ -226,11 +234,17 @@ export const multiplyByTiles: KernelFamily<PlainSpec> = defineKernel<PlainSpec>(
       residual: false,
       bias: false,
       scales: false,
+      entries: "rows",
     },
   ],
   (spec) => ({
-    buffers: { a: bufferUse(spec.a, spec.aWide), b: bufferUse(spec.b, spec.bWide), ...epilogueBuffers(spec) },
-    params: ["rows", "columns", "steps", "span"],
+    buffers: {
+      a: bufferUse(spec.a, spec.aWide),
+      b: bufferUse(spec.b, spec.bWide),
+      ...epilogueBuffers(spec),
+      ...entriesBuffers(spec),
+    },
+    params: productParams(spec),
     body: body(spec),
   }),
 );
