@@ -16,6 +16,12 @@ import type { Sorted } from "./webgpu-sort.ts";
 /** Which kernels compute products. Tests name one; else the device decides. */
 export type ProductKind = "matrices" | "emulated" | "tiles" | "direct";
 
+/** A kind of kernels, and rows of a tile of sorted rows: 32 or 128. */
+export interface TileChoice {
+  readonly kind: ProductKind;
+  readonly tileRows: number;
+}
+
 /** Rows of tiles: the first where each expert has enough rows to fill some, on average. */
 const LARGE_TILE = 128;
 const SMALL_TILE = 32;

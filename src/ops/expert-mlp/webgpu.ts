@@ -8,7 +8,7 @@ import { emptyTensor } from "../../tensor/tensor.ts";
 import { siluGate } from "../silu-gate/index.ts";
 import { gradientUse } from "../webgpu-elements.ts";
 import type { ExpertMlpInputs, ExpertMlpOutputs } from "./index.ts";
-import type { ProductKind, Products } from "./webgpu-products.ts";
+import type { Products, TileChoice } from "./webgpu-products.ts";
 import { addOuter, multiplyRows, tileRowsFor } from "./webgpu-products.ts";
 import { combine, gateBackward, gatherTokens } from "./webgpu-rows.ts";
 import type { SortSizes, Sorted } from "./webgpu-sort.ts";
@@ -26,19 +26,19 @@ export function forward({ inputs, outputs, saved }: Forward, backend: WebGpuBack
   else forwardByTiles(backend, { inputs, outputs, saved });
 }
 
-/** @param kind of products, for tests */
+/** @param choice for tests; else the device decides */
 export function forwardByTiles(
   backend: WebGpuBackend,
   { inputs, outputs: { y }, saved }: Omit<Forward, "options">,
-  kind?: ProductKind,
+  choice?: TileChoice,
 ): void {
   const { x, gates, choices, upGate, down } = inputs;
   const [, dModel, dInner] = down.shape;
   scope(() => {
-    const made = (saved ?? makeSaved(inputs)) as unknown as Saved;
+    const made = (saved ?? makeSaved(inputs, choice)) as unknown as Saved;
     const { uz, ...sorted } = made;
-    const products = productsOf(inputs, sorted, kind);
-    sortPairs(backend, choices, sorted, sizesOf(inputs));
+    const products = productsOf(inputs, sorted, choice);
+    sortPairs(backend, choices, sorted, sizesOf(inputs, choice));
     multiplyRows(products, gatherTokens(backend, x, sorted, gates.columns), upGate, uz, "steps");
     const h = emptyTensor(backend, [uz.rows, dInner], x.dtype);
     const halves = { x: uz.columnsOf(0, dInner), z: uz.columnsOf(dInner, 2 * dInner) };
@@ -53,7 +53,7 @@ export function forwardByTiles(
 export function backward(
   { inputs, saved, gradOutputs, gradInputs: grads }: Omit<Backward, "options" | "outputs">,
   backend: WebGpuBackend,
-  kind?: ProductKind,
+  choice?: TileChoice,
 ): void {
   const { x, gates, upGate, down } = inputs;
   const gradY = gradOutputs.y;
@@ -61,7 +61,7 @@ export function backward(
   const topK = gates.columns;
   if (!gradY || gradY.size === 0) return;
   const { uz, ...sorted } = saved as unknown as Saved;
-  const products = productsOf(inputs, sorted, kind);
+  const products = productsOf(inputs, sorted, choice);
   scope(() => {
     const rowsOf = (columns: number): Tensor => emptyTensor(backend, [uz.rows, columns], x.dtype);
     const gradRows = gatherTokens(backend, gradY, sorted, topK);
@@ -79,24 +79,27 @@ export function backward(
 }
 
 /** What {@link forward} keeps for {@link backward}. */
-export function savedBy(inputs: ExpertMlpInputs): Record<string, TensorSpec> {
+export function savedBy(inputs: ExpertMlpInputs, choice?: TileChoice): Record<string, TensorSpec> {
   const { x, down } = inputs;
-  const specs = sortedSpecs(sizesOf(inputs));
+  const specs = sortedSpecs(sizesOf(inputs, choice));
   return { ...specs, uz: { shape: [specs.order.shape[0], 2 * down.columns], dtype: x.dtype } };
 }
 
-function makeSaved(inputs: ExpertMlpInputs): Readonly<Record<string, Tensor>> {
-  const specs = Object.entries(savedBy(inputs));
+/** The tensors of {@link savedBy}. */
+export function makeSaved(inputs: ExpertMlpInputs, choice?: TileChoice): Readonly<Record<string, Tensor>> {
+  const specs = Object.entries(savedBy(inputs, choice));
   return Object.fromEntries(
     specs.map(([name, { shape, dtype }]) => [name, emptyTensor(inputs.x.backend, shape, dtype)]),
   );
 }
 
-function sizesOf({ gates, down }: ExpertMlpInputs): SortSizes {
+function sizesOf({ gates, down }: ExpertMlpInputs, choice?: TileChoice): SortSizes {
   const [experts] = down.shape;
-  return { pairs: gates.size, experts, tileRows: tileRowsFor(gates.backend as WebGpuBackend, gates.size, experts) };
+  const tileRows = choice?.tileRows ?? tileRowsFor(gates.backend as WebGpuBackend, gates.size, experts);
+  return { pairs: gates.size, experts, tileRows };
 }
 
-function productsOf(inputs: ExpertMlpInputs, sorted: Sorted, kind: ProductKind | undefined): Products {
-  return { backend: inputs.x.backend as WebGpuBackend, sorted, tileRows: sizesOf(inputs).tileRows, kind };
+function productsOf(inputs: ExpertMlpInputs, sorted: Sorted, choice: TileChoice | undefined): Products {
+  const { tileRows } = sizesOf(inputs, choice);
+  return { backend: inputs.x.backend as WebGpuBackend, sorted, tileRows, kind: choice?.kind };
 }
