@@ -34,7 +34,7 @@ export function drawBars(chart: BarChart): string {
     ...bars.map((bar, i) => ({ key: `${group}.${i}`, heading: undefined, bar })),
   ]);
   const bars = rows.flatMap(({ key, bar }) => (bar === undefined ? [] : [{ key, ...bar }]));
-  const left = Math.min(MOST_NAME, Math.max(...bars.map(({ name }) => widthOf(name)))) + 28;
+  const left = Math.min(MOST_NAME, Math.max(...bars.map(({ name }) => widthOf(name)))) + 34;
   const right = Math.max(...bars.map(({ label }) => widthOf(label))) + 20;
   const range = rangeOf([0, ...bars.map(({ value }) => value)], chart.axis, 6);
   const height = TOP + BOTTOM + rows.length * ROW;

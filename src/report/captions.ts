@@ -61,9 +61,10 @@ export function contrastCaption(
     })
     .toSorted((a, b) => (isHigherBetter ? b.y - a.y : a.y - b.y));
   const [best, worst] = [values[0], values[values.length - 1]];
-  if (values.length === 1) return `${at_(length(x))} ${best.name} has ${format(best.y)}.`;
+  const verb = isHigherBetter ? "reaches" : "takes";
+  if (values.length === 1) return `${at_(length(x))} ${best.name} ${verb} ${format(best.y)}.`;
   const factor = isHigherBetter ? best.y / worst.y : worst.y / best.y;
-  return `${at_(length(x))} ${best.name} has ${format(best.y)} and ${worst.name} ${format(worst.y)}: a factor of ${factorText(factor)}.`;
+  return `${at_(length(x))} ${best.name} ${verb} ${format(best.y)} and ${worst.name} ${format(worst.y)}: a factor of ${factorText(factor)}.`;
 }
 
 /** Where the first model overtakes each of the others, of series in which lower is better. */
@@ -100,7 +101,7 @@ export function stopCaption(series: readonly Measured[], what: string): string {
     groups.set(place, [...(groups.get(place) ?? []), name]);
   }
   const parts = [...groups].map(([place, names]) => `${sentenceList(names)} ${place}`);
-  return parts.length === 0 ? "" : `A cross marks the last measured ${what}; what could not be: ${parts.join("; ")}.`;
+  return parts.length === 0 ? "" : `A cross marks the last ${what} measured; then stopped: ${parts.join("; ")}.`;
 }
 
 /** How the loss or the accuracy moves from the training length to the longest: of all models, or of the two extremes. */

@@ -53,7 +53,7 @@ interface Layout {
 const HEIGHT = 420;
 const TOP = 66;
 const BOTTOM = 46;
-const LEFT = 64;
+const LEFT = 70;
 const NAME_GAP = 17;
 const STOP_GAP = 31;
 const MOST_NAME = 165;

@@ -1,0 +1,32 @@
+// Writes the folder of a report: report.json, charts as SVG and PNG, and the page.
+import { join } from "node:path";
+import { makeFolder, writeFileAtomic } from "../io/atomic.ts";
+import { drawCharts } from "./charts.ts";
+import { renderPage } from "./html.ts";
+import { checkReport } from "./parse.ts";
+import { toPng } from "./png-node.ts";
+import type { Report } from "./schema.ts";
+
+/**
+ * Writes `folder`/report.json, charts/*.svg, charts/*.png and index.html, each file atomically: report.json first, so
+ * that the numbers are safe before anything is drawn, and index.html last. Charts of an older report that this one
+ * does not have stay. Returns the paths relative to the folder.
+ * @throws DataError for a report that breaks its form, or what the system refuses.
+ */
+export async function writeReport(report: Report, folder: string): Promise<string[]> {
+  checkReport(report, join(folder, "report.json"));
+  await makeFolder(join(folder, "charts"));
+  const written: string[] = [];
+  const write = async (path: string, content: string | Uint8Array): Promise<void> => {
+    await writeFileAtomic(join(folder, path), content);
+    written.push(path);
+  };
+  await write("report.json", `${JSON.stringify(report, null, 2)}\n`);
+  const charts = drawCharts(report);
+  for (const { id, svg } of charts) {
+    await write(`charts/${id}.svg`, svg);
+    await write(`charts/${id}.png`, await toPng(svg));
+  }
+  await write("index.html", renderPage(report, charts));
+  return written;
+}
