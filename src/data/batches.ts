@@ -24,7 +24,8 @@ export interface Batch {
 /** Where a source stands; plain JSON. */
 export type BatchPosition =
   | { readonly kind: "random"; readonly source: string; readonly random: readonly number[] }
-  | { readonly kind: "streams"; readonly source: string; readonly step: number };
+  | { readonly kind: "streams"; readonly source: string; readonly step: number }
+  | { readonly kind: "task"; readonly source: string; readonly length: number; readonly random: readonly number[] };
 
 /** An endless source of batches. */
 export interface BatchSource {

@@ -5,3 +5,13 @@ export { decodeText, loadTextFiles, splitDocuments, tokenizeTexts } from "./text
 export type { TextOptions } from "./text.ts";
 export { joinDocuments, splitEvaluation } from "./token-data.ts";
 export type { TokenData, Tokens } from "./token-data.ts";
+export { createTask, taskBatch, taskBatches, taskExample, TASKS } from "./tasks/index.ts";
+export type {
+  SyntheticTask,
+  TaskBatches,
+  TaskBatchesOptions,
+  TaskExample,
+  TaskKind,
+  TaskOptions,
+  TaskTarget,
+} from "./tasks/index.ts";
