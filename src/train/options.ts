@@ -72,6 +72,13 @@ export interface TrainOptions<S extends ModelState> extends AdamWOptions {
   readonly loadModel?: ((folder: string) => Promise<void>) | undefined;
   /** The caller's own settings (sizes, data, batch, seed), JSON. Logged, and on resumption compared field by field. */
   readonly settings?: Readonly<Record<string, unknown>> | undefined;
+  /** Steps between calls of `check`. Default: only the last. */
+  readonly checkEvery?: number | undefined;
+  /**
+   * Called between steps, when none is under way; before the save of that step. It may look at the model and change what
+   * the data give next. "stop" ends the run there, as the signal does.
+   */
+  readonly check?: ((step: number) => Promise<"stop" | "go on">) | undefined;
   /** Finishes the steps under way, saves and returns. */
   readonly signal?: AbortSignal | undefined;
   /**
@@ -117,7 +124,7 @@ export interface TrainResult {
   readonly evaluation: EvaluationResult | undefined;
   /** The lowest evaluation loss of the run, and its step: what lies in best/. */
   readonly best: BestEvaluation | undefined;
-  /** Whether the signal ended the run before its last step. */
+  /** Whether the signal, or `check`, ended the run before its last step. */
   readonly stopped: boolean;
 }
 
@@ -150,7 +157,7 @@ export function recipeOf<S extends ModelState>(options: TrainOptions<S>): Recipe
 /** Throws ConfigError with the field, its rule and what came; DataError for a text too short to evaluate. */
 export function checkTrainOptions<S extends ModelState>(options: TrainOptions<S>): void {
   checkSchedule({ ...options, schedule: options.schedule ?? "cosine" });
-  for (const field of ["accumulate", "evalEvery", "saveEvery", "logEvery"] as const) {
+  for (const field of ["accumulate", "evalEvery", "saveEvery", "logEvery", "checkEvery"] as const) {
     const value = options[field];
     if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1))
       throw new ConfigError(`train: ${field} must be a whole number, 1 or more, got ${value}.`);

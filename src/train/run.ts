@@ -49,6 +49,8 @@ export class Run<S extends ModelState> {
   #tokens = 0;
   #best: BestEvaluation | undefined;
   #evaluatedStep = 0;
+  #checkedStep = 0;
+  #isEnough = false;
   #savedStep = 0;
   #isSaved = true;
   #progress: TrainProgress | undefined;
@@ -109,7 +111,8 @@ export class Run<S extends ModelState> {
     const { steps, evalEvery = steps, saveEvery = steps, signal } = this.#options;
     if (this.#step % evalEvery === 0 || this.#step % saveEvery === 0) await this.#settle(0);
     await this.#evaluateIfDue();
-    const isOver = this.#step >= steps || (signal?.aborted ?? false);
+    await this.#checkIfDue();
+    const isOver = this.#step >= steps || this.#isEnough || (signal?.aborted ?? false);
     if (isOver) await this.#settle(0);
     if (!this.#isSaved && (isOver || this.#step % saveEvery === 0)) await this.#save();
     return isOver;
@@ -211,6 +214,15 @@ export class Run<S extends ModelState> {
     if (this.#progress) onProgress?.({ ...this.#progress, evaluation: this.#evaluation });
   }
 
+  async #checkIfDue(): Promise<void> {
+    const { steps, check, checkEvery = steps, signal } = this.#options;
+    const isDue = this.#step > this.#checkedStep && (this.#step % checkEvery === 0 || this.#step >= steps);
+    if (!check || !isDue || signal?.aborted) return;
+    await this.#settle(0);
+    this.#checkedStep = this.#step;
+    this.#isEnough = (await check(this.#step)) === "stop";
+  }
+
   async #save(): Promise<void> {
     const carried = await this.#carried?.toArrays();
     const tensors = carried?.map(({ name, shape, data }) => ({ name, shape, dtype: "F32" as const, data: () => data }));
@@ -238,7 +250,7 @@ export class Run<S extends ModelState> {
     await folder.loadOptimizer(this.#optimizer);
     if (this.#recipe.carryState) this.#carried = await folder.loadCarried(this.#options.model);
     await folder.continueFrom(saved.step);
-    this.#step = this.#savedStep = saved.step;
+    this.#step = this.#savedStep = this.#checkedStep = saved.step;
     this.#tokens = saved.tokens;
     this.#evaluatedStep = saved.evaluatedStep;
     this.#best = saved.best ?? undefined;
