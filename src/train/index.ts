@@ -14,4 +14,6 @@ export type {
 export type { RunState } from "./run-state.ts";
 export { learningRateAt } from "./schedule.ts";
 export type { Schedule, ScheduleOptions } from "./schedule.ts";
+export { evaluateTask } from "./task-accuracy.ts";
+export type { TaskAccuracy, TaskEvaluationOptions, TaskEvaluationProgress } from "./task-accuracy.ts";
 export { train } from "./trainer.ts";
