@@ -6,6 +6,7 @@ import { addDoctor } from "./commands/doctor.ts";
 import { addEval } from "./commands/eval.ts";
 import { addGenerate } from "./commands/generate.ts";
 import { addInspect } from "./commands/inspect.ts";
+import { addTask } from "./commands/task.ts";
 import { addTrain } from "./commands/train.ts";
 import { print } from "./output.ts";
 import { reportError } from "./report-error.ts";
@@ -17,6 +18,7 @@ Examples:
   $ mamba generate --model state-spaces/mamba-130m-hf --dtype int8 --prompt-file story.txt
   $ mamba eval --model my-model --text book.txt --window 1024
   $ mamba train --data books/ --out runs/books --steps 2000
+  $ mamba task run induction-heads --length 32 --lengths 32,64,128,256
   $ mamba inspect state-spaces/mamba-130m-hf
   $ mamba doctor
 
@@ -58,6 +60,7 @@ function createProgram(run: Run): Command {
   addGenerate(program, done);
   addEval(program, done);
   addTrain(program, done);
+  addTask(program, done);
   addInspect(program);
   addConvert(program);
   addDoctor(program, done);
