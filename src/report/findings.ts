@@ -147,22 +147,24 @@ export interface Stop {
   readonly reason: string;
 }
 
-/** Everything that could not be measured. */
+/** Of each model and measurement: the first that could not be measured. */
 export function allStops(report: Report): Stop[] {
   return report.models.flatMap(({ name, speed, extrapolation }) => {
-    const of = (what: Stop["what"], points: readonly { length: number; stopped?: string }[] | undefined): Stop[] =>
-      (points ?? []).flatMap(({ length: at, stopped }) =>
-        stopped === undefined ? [] : [{ model: name, what, at: `${length(at)} tokens`, reason: stopped }],
-      );
-    const batches = (speed?.batch ?? []).flatMap(({ batch, stopped }): Stop[] =>
-      stopped === undefined ? [] : [{ model: name, what: "Side by side", at: `${batch} sequences`, reason: stopped }],
-    );
+    const first = <P extends { readonly stopped?: string }>(
+      what: Stop["what"],
+      points: readonly P[] | undefined,
+      place: (point: P) => string,
+    ): Stop[] => {
+      const point = points?.find(({ stopped }) => stopped !== undefined);
+      return point?.stopped === undefined ? [] : [{ model: name, what, at: place(point), reason: point.stopped }];
+    };
+    const atLength = (point: { readonly length: number }): string => `${length(point.length)} tokens`;
     return [
-      ...of("Reading", speed?.prefill),
-      ...of("Writing", speed?.decode),
-      ...batches,
-      ...of("Training", speed?.training),
-      ...of("Extrapolation", extrapolation),
+      ...first("Reading", speed?.prefill, atLength),
+      ...first("Writing", speed?.decode, atLength),
+      ...first("Side by side", speed?.batch, ({ batch }) => `${batch} sequences`),
+      ...first("Training", speed?.training, atLength),
+      ...first("Extrapolation", extrapolation, atLength),
     ];
   });
 }

@@ -159,7 +159,6 @@ function settings(report: Report): Markup {
         platform: machine.platform,
       }),
     ],
-    ...report.models.map(({ name, config, recipe }): [string, Settings] => [`Model ${name}`, { ...config, ...recipe }]),
   ];
   return html`<div class="settings">
       ${groups.filter(([, fields]) => Object.keys(fields).length > 0).map(([name, fields]) => settingsList(name, fields))}

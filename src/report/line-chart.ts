@@ -56,7 +56,7 @@ const BOTTOM = 46;
 const LEFT = 70;
 const NAME_GAP = 17;
 const STOP_GAP = 31;
-const MOST_NAME = 165;
+const MOST_NAME = 180;
 const MOST_MARKS = 24;
 
 export function drawLines(chart: LineChart): string {
@@ -130,11 +130,11 @@ function seriesMarks(series: Series, chart: LineChart, layout: Layout): Plot.Mar
   const isInside = ({ y }: Point): boolean => y <= layout.y.domain[1] && y >= layout.y.domain[0];
   const clip = chart.clipAbove !== undefined;
   const stroke = { x: "x", y: "y", stroke: style.colour, clip };
+  const dash = style.dash === "" ? {} : { strokeDasharray: style.dash };
   const marks: Plot.Markish[] = [];
   if (series.under !== undefined)
     marks.push(Plot.line([...series.under], { ...stroke, strokeWidth: 1.25, strokeOpacity: 0.5 }));
-  if (series.isScattered !== true)
-    marks.push(Plot.line([...series.points], { ...stroke, strokeWidth: 2, strokeDasharray: style.dash }));
+  if (series.isScattered !== true) marks.push(Plot.line([...series.points], { ...stroke, strokeWidth: 2, ...dash }));
   if (series.isScattered === true || series.points.length <= MOST_MARKS)
     marks.push(
       Plot.dot(series.points.filter(isInside), { x: "x", y: "y", fill: style.colour, symbol: style.symbol, r: 3.5 }),

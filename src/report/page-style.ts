@@ -13,6 +13,7 @@ h3 { font-size: 0.95rem; margin: 0 0 4px; }
 .answer { padding-left: 20px; font-size: 1.05rem; }
 .answer li + li { margin-top: 6px; }
 .scroll { overflow-x: auto; }
+.wide { margin: 0 calc((100% - min(1160px, 100vw - 48px)) / 2); }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; min-width: 100%; }
 th, td { padding: 6px 10px; text-align: right; vertical-align: top; border-bottom: 1px solid ${GRID}; }
 thead th { font-weight: 600; vertical-align: bottom; min-width: 86px; }
@@ -29,10 +30,15 @@ dl div { display: flex; justify-content: space-between; gap: 12px; border-bottom
 dt { color: ${MUTED}; }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 pre { background: #f6f8fa; padding: 12px; border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.85rem; }
+@media (max-width: 850px) { .wide { margin: 0; } }
 @media print {
   main { max-width: none; padding: 0; }
   body { font-size: 11pt; }
   .scroll { overflow: visible; }
+  .wide { margin: 0; }
+  table { font-size: 7.5pt; }
+  th, td { padding: 3px 5px; }
+  thead th, th[scope="row"] { min-width: 0; }
   figure svg { min-width: 0; }
   h2 { break-after: avoid; }
   pre { border: 1px solid ${GRID}; }

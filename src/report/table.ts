@@ -24,13 +24,14 @@ export function modelTable(report: Report): Markup {
     const swatch = html`<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true">
       <circle cx="5" cy="5" r="5" fill="${colour}" />
     </svg>`;
-    const name = html`<th scope="row">${swatch} ${model.name}<small>${model.description}</small></th>`;
+    const state = model.status === "done" ? "" : ` (${model.status})`;
+    const name = html`<th scope="row">${swatch} ${model.name}${state}<small>${model.description}</small></th>`;
     return html`<tr>
       ${name}${columns.map((column) => cell(column, model))}
     </tr> `;
   });
   const headings = columns.map(({ heading }) => html`<th scope="col">${heading}</th>`);
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Table of models">
+  return html`<div class="scroll wide" tabindex="0" role="region" aria-label="Table of models">
     <table>
       <thead>
         <tr>
