@@ -22,11 +22,11 @@ export function qualityCaption(report: Report): string {
   return parts.join(" ");
 }
 
-/** `3.1 % more`, `12.0 points lower`. */
+/** `3.1 % higher`, `12.0 points lower`: of one that is behind the best. */
 export function difference(best: number, other: number, by: QualityMeasure): string {
-  if (best === other) return "which is equal";
-  if (by.key === "accuracy") return `${((best - other) * 100).toFixed(1)} points lower`;
-  return `${digits((other / best - 1) * 100, 2)} % higher`;
+  const points = Math.abs(by.key === "accuracy" ? best - other : other / best - 1) * 100;
+  if (points < 0.05) return "equal to within 0.1 %";
+  return by.key === "accuracy" ? `${points.toFixed(1)} points lower` : `${points.toFixed(1)} % higher`;
 }
 
 /** Who is best, who is last at the end of the lines. */

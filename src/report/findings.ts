@@ -1,9 +1,23 @@
 // The answer of a report in a few sentences: who is best, how fast against each other, from which length, what stopped.
 import { difference, formatScore, sweepCaption, tokens } from "./captions.ts";
-import { bytes, count, length, percent, seconds, sentenceList, shortReason, times } from "./numbers.ts";
+import {
+  bytes,
+  count,
+  digits,
+  length,
+  percent,
+  seconds,
+  sentenceList,
+  shortReason,
+  times,
+  timesAs,
+} from "./numbers.ts";
 import type { ModelReport, Report } from "./schema.ts";
 import { at, byBatch, byLength, crossover, lastShared, measure, qualityMeasure, scores } from "./series.ts";
 import type { Measured } from "./series.ts";
+
+/** Differences in quality below this say little: runs of one model with other seeds differ as much. */
+const CLOSE = 0.01;
 
 /** The sentences, the most important first. */
 export function findings(report: Report): string[] {
@@ -41,12 +55,17 @@ function quality(report: Report): string[] {
   const sets = scores(report, by);
   const trained = report.models.map(({ training }) => training?.tokens ?? 0);
   const after = Math.max(...trained) > 0 ? `After ${tokens(Math.max(...trained))} of training, on ` : "On ";
-  return sets.map(({ name, scores }, i) => {
+  const sentences = sets.map(({ name, scores }, i) => {
     const [best, ...rest] = scores;
     const start = `${i === 0 ? after : "On "}${name} ${best.name} is best: ${formatScore(best.value, by)} ${by.label}`;
     const behind = rest.slice(0, 2).map((score) => `${score.name} is ${difference(best.value, score.value, by)}`);
     return behind.length === 0 ? `${start}.` : `${start}; ${sentenceList(behind)}.`;
   });
+  const isClose = sets.some(({ scores: [best, second] }) => {
+    if (second === undefined) return false;
+    return (by.isHigherBetter ? best.value - second.value : second.value / best.value - 1) < CLOSE;
+  });
+  return isClose ? [...sentences, "The best two are within 1 %: another seed may turn their order."] : sentences;
 }
 
 function speed(report: Report): string[] {
@@ -75,7 +94,7 @@ function prefillSentence(one: Measured, other: Measured): string {
     .map(({ name, points }) => ({ name, y: at(points, last) ?? 0 }))
     .toSorted((a, b) => a.y - b.y);
   const [fast, slow] = values;
-  const end = `at ${length(last)} tokens ${seconds(fast.y)} instead of ${seconds(slow.y)}, ${times(slow.y / fast.y)} as fast`;
+  const end = `at ${length(last)} tokens ${seconds(fast.y)} instead of ${seconds(slow.y)}, ${timesAs("fast", slow.y / fast.y)}`;
   const from = fast.name === one.name ? crossover(one, other) : crossover(other, one);
   const where = from === undefined || from === 0 ? "at every length that both read" : `from ${length(from)} tokens on`;
   return `Reading a prompt, ${fast.name} is faster than ${slow.name} ${where}: ${end}.`;
@@ -88,7 +107,7 @@ function decodeSentence(one: Measured, other: Measured): string {
     .map(({ name, points }) => ({ name, y: at(points, last) ?? 0 }))
     .toSorted((a, b) => b.y - a.y);
   const [fast, slow] = values;
-  return `After ${length(last)} tokens of context, ${fast.name} writes ${count(fast.y)} tokens/s and ${slow.name} ${count(slow.y)}: ${times(fast.y / slow.y)} as fast.`;
+  return `After ${length(last)} tokens of context, ${fast.name} writes ${count(fast.y)} tokens/s and ${slow.name} ${count(slow.y)}: ${timesAs("fast", fast.y / slow.y)}.`;
 }
 
 function memorySentence(one: Measured, other: Measured): string {
@@ -103,7 +122,7 @@ function batchSentence(one: Measured, other: Measured): string {
     .map(({ name, points }) => ({ name, ...points.reduce((top, point) => (point.y > top.y ? point : top)) }))
     .toSorted((a, b) => b.y - a.y);
   const [high, low] = best;
-  return `With many sequences side by side, ${high.name} reaches ${count(high.y)} tokens/s (${high.x} sequences) and ${low.name} ${count(low.y)} (${low.x}): ${times(high.y / low.y)} as much.`;
+  return `With many sequences side by side, ${high.name} reaches ${count(high.y)} tokens/s (${high.x} sequences) and ${low.name} ${count(low.y)} (${low.x}): ${timesAs("much", high.y / low.y)}.`;
 }
 
 function extrapolation(report: Report): string[] {
@@ -118,7 +137,7 @@ function extrapolation(report: Report): string[] {
   const values = all
     .map(({ name, points }) => ({ name, y: at(points, last) ?? 0 }))
     .toSorted((a, b) => (isAccuracy ? b.y - a.y : a.y - b.y));
-  const format = isAccuracy ? percent : (value: number): string => value.toFixed(2);
+  const format = isAccuracy ? percent : (value: number): string => digits(value);
   const what = isAccuracy ? "accuracy" : "loss in nats";
   const [best, worst] = [values[0], values[values.length - 1]];
   const numbers =
@@ -136,7 +155,9 @@ function stops(report: Report): string[] {
     const place = `at ${at} (${shortReason(reason, 60)})`;
     groups.set(place, [...(groups.get(place) ?? []), model]);
   }
-  const parts = [...groups].map(([place, models]) => `${sentenceList(models)} ${place}`);
+  const parts = [...groups].map(
+    ([place, models]) => `${models.length > 4 ? `${models.length} models` : sentenceList(models)} ${place}`,
+  );
   return parts.length === 0 ? [] : [`Reading a prompt ended for ${parts.join("; for ")}.`];
 }
 

@@ -48,9 +48,12 @@ interface Layout {
   readonly stops: readonly string[];
   /** Between names. */
   readonly gap: number;
+  readonly height: number;
+  /** Where the axis below lies. */
+  readonly bottom: number;
 }
 
-const HEIGHT = 420;
+const LEAST_HEIGHT = 420;
 const TOP = 66;
 const BOTTOM = 46;
 const LEFT = 70;
@@ -66,7 +69,7 @@ export function drawLines(chart: LineChart): string {
   const plot = Plot.plot({
     document,
     width: WIDTH,
-    height: HEIGHT,
+    height: layout.height,
     marginTop: TOP,
     marginBottom: BOTTOM,
     marginLeft: LEFT,
@@ -94,13 +97,17 @@ function layOut(chart: LineChart, series: readonly Series[]): Layout {
   const names = series.map(({ name }) => fitted(name, MOST_NAME));
   const stops = series.map((one) => fitted(stopText(one, chart.x), MOST_NAME, 10.5));
   const widths = [...names.map((name) => widthOf(name)), ...stops.map((stop) => widthOf(stop, 10.5))];
+  const gap = stops.some((stop) => stop !== "") ? STOP_GAP : NAME_GAP;
+  const height = Math.max(LEAST_HEIGHT, TOP + BOTTOM + (series.length - 1) * gap);
   return {
     x: rangeOf(xs, chart.x, chart.x.scale === "log2" ? 12 : 7, chart.x.scale === "log2"),
     y: rangeOf(ys, chart.y, 6),
     right: Math.max(40, ...widths) + 48,
     names,
     stops,
-    gap: stops.some((stop) => stop !== "") ? STOP_GAP : NAME_GAP,
+    gap,
+    height,
+    bottom: height - BOTTOM,
   };
 }
 
@@ -158,7 +165,7 @@ function labelAxes(
   x: Position,
   y: Position,
 ): void {
-  const [bottom, edge] = [HEIGHT - BOTTOM, WIDTH - layout.right];
+  const [bottom, edge] = [layout.bottom, WIDTH - layout.right];
   plot.append(element(document, "path", { d: `M${LEFT},${bottom}H${edge}`, stroke: MUTED, fill: "none" }));
   for (const tick of layout.y.ticks)
     plot.append(element(document, "text", { x: LEFT - 8, y: y(tick) + 4, "text-anchor": "end" }, chart.y.format(tick)));
@@ -166,7 +173,7 @@ function labelAxes(
     plot.append(element(document, "path", { d: `M${x(tick)},${bottom}v5`, stroke: MUTED, fill: "none" }));
     plot.append(element(document, "text", { x: x(tick), y: bottom + 19 }, chart.x.format(tick)));
   }
-  const middle = { x: (LEFT + edge) / 2, y: HEIGHT - 8, fill: MUTED };
+  const middle = { x: (LEFT + edge) / 2, y: layout.height - 8, fill: MUTED };
   plot.append(element(document, "text", middle, chart.x.label));
 }
 
@@ -181,7 +188,7 @@ function labelRules(
   for (const rule of chart.rules ?? []) {
     const place =
       rule.axis === "x"
-        ? { x: x(rule.at), y: TOP - 6, "text-anchor": "middle" }
+        ? { x: x(rule.at), y: TOP - 6, "text-anchor": x(rule.at) < LEFT + 50 ? "start" : "middle" }
         : { x: WIDTH - layout.right - 2, y: y(rule.at) - 5, "text-anchor": "end" };
     plot.append(element(document, "text", { ...place, ...halo(), fill: MUTED, "font-size": 11 }, rule.label));
   }
@@ -211,9 +218,9 @@ function labelNames(
   const ends = series.map(({ points }) => points.reduce((last, point) => (point.x > last.x ? point : last)));
   const heights = spread(
     ends.map((end) => clamp(y(end.y))),
-    Math.min(layout.gap, (HEIGHT - TOP - BOTTOM) / Math.max(1, series.length - 1)),
+    layout.gap,
     TOP,
-    HEIGHT - BOTTOM,
+    layout.bottom,
   );
   const edge = WIDTH - layout.right;
   for (const [i, { style }] of series.entries()) {
@@ -259,6 +266,7 @@ function halo(): Record<string, string | number> {
   return { stroke: "#ffffff", "stroke-width": 4, "stroke-linejoin": "round", "paint-order": "stroke" };
 }
 
+/** A line that is cut off above ends at the edge. */
 function clamp(y: number): number {
-  return Math.max(TOP, Math.min(HEIGHT - BOTTOM, y));
+  return Math.max(TOP, y);
 }

@@ -65,6 +65,11 @@ export function percent(value: number): string {
   return `${(value * 100).toFixed(value === 0 || value === 1 ? 0 : 1)} %`;
 }
 
+/** `3.4 times as fast`; of what is nearly the same, `about as fast`. `word`: fast, much. */
+export function timesAs(word: string, value: number): string {
+  return value < 1.05 ? `about as ${word}` : `${times(value)} as ${word}`;
+}
+
 /** `3.4 times`, `25 times`. */
 export function times(value: number): string {
   return `${value >= 10 ? Math.round(value) : short(value, 2)} times`;
