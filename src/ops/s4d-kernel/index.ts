@@ -8,6 +8,7 @@ import type { S4dParameters } from "./parameters.ts";
 import { checkS4dParameters, S4D_PARAMETERS } from "./parameters.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type S4dKernelInputs = S4dParameters;
 export type S4dKernelOutputs = { readonly kernel: Tensor };
@@ -40,6 +41,9 @@ export const s4dKernel: Op<S4dKernelInputs, S4dKernelOutputs, S4dKernelOptions> 
       throw new ShapeError(`s4dKernel: length must be an integer from 1 to ${MOST_STEPS}, got ${length}.`);
     return { kernel: { shape: [length, channels] } };
   },
-  kernels: { reference: reference.forward, wasm: wasm.forward },
-  gradient: { of: S4D_PARAMETERS, kernels: { reference: reference.backward, wasm: wasm.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: S4D_PARAMETERS,
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });

@@ -33,7 +33,9 @@ testOp(s4dKernel, [
   { name: "two tiles", inputs: layer(9, 4, undefined, 0.4), options: { length: 300 } },
 ]);
 
-testOpOnGpu(s4dKernel, [{ name: "several workgroups", inputs: layer(37, 6, 2), options: { length: 300 } }]);
+testOpOnGpu(s4dKernel, [{ name: "several workgroups", inputs: layer(37, 6, 2), options: { length: 300 } }], {
+  bindingBytes: 1 << 14,
+});
 
 describe("far out", () => {
   const [channels, pairs, length] = [2, 4, 1 << 17];
