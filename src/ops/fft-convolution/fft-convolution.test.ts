@@ -42,7 +42,7 @@ testOpOnGpu(
     { name: "one block", inputs: signals([3, 17, 5]), options: {} },
     { name: "several blocks, views of columns", inputs: signals([2, 70, 37], 2), options: {} },
   ],
-  { halves: ["x"], bindingBytes: 1 << 15 },
+  { halves: ["x"], bindingBytes: 1 << 14 },
 );
 
 const random = createRandom(7);

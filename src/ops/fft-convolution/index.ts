@@ -7,6 +7,7 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type FftConvolutionInputs = { readonly x: Tensor; readonly kernel: Tensor; readonly D?: Tensor | undefined };
 export type FftConvolutionOutputs = { readonly y: Tensor };
@@ -42,6 +43,9 @@ export const fftConvolution: Op<FftConvolutionInputs, FftConvolutionOutputs, obj
       throw new ShapeError(`fftConvolution: D must be [channels] = [${channels}], got ${formatShape(D.shape)}.`);
     return { y: { shape: x.shape, dtype: x.dtype } };
   },
-  kernels: { reference: reference.forward, wasm: wasm.forward },
-  gradient: { of: ["x", "kernel", "D"], kernels: { reference: reference.backward, wasm: wasm.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["x", "kernel", "D"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });

@@ -1,0 +1,191 @@
+// WGSL of the transforms in workgroup memory: natural order in, bit-reversed order out, and back, in place; products of
+// spectra in that order. The same scheme as kernels/assembly/fft.ts; derivation in README.md.
+import type { BufferUse } from "../../backends/webgpu/kernel.ts";
+import { CIRCLE, COMPLEX } from "../webgpu-complex.ts";
+
+/** Threads of a workgroup. */
+export const THREADS = 256;
+
+/** A transform of `size` points (a power of two, at least 4) of `channels` channels, `rows` of them beside each other. */
+export type StagesSpec = { size: number; rows: number; channels: number };
+
+/**
+ * `data[(row * SIZE + point) * CHANNELS + channel]`, and `transform` and `transform_back` of all rows. The text behind it
+ * declares `block_of(row)`: which block of a larger transform a row is (0: it is all of it).
+ */
+export function stagesText({ size, rows, channels }: StagesSpec): string {
+  const isOdd = Math.log2(size) % 2 === 1;
+  return /* wgsl */ `${COMPLEX}${CIRCLE}
+const SIZE = ${size}u;
+const ROWS = ${rows}u;
+const CHANNELS = ${channels}u;
+const THREADS = ${THREADS}u;
+const POINTS = ${size * rows}u;
+var<workgroup> data: array<vec2f, ${size * rows * channels}>;
+
+/** exp(-πi v) of a block, where v are the bits of its number behind the point, reversed. */
+fn twiddle(block: u32) -> vec2f { return circle(0u - (reverseBits(block) >> 1u)); }
+
+/** Two stages of radix 2 at once, on quarters of \`1 << shift\` points. */
+fn forward4(item: u32, shift: u32) {
+  let channel = item % CHANNELS;
+  let place = (item / CHANNELS) % ${size / 4}u;
+  let row = item / ${(size / 4) * channels}u;
+  let block = place >> shift;
+  let first = (row * SIZE + (block << (shift + 2u)) + (place & ((1u << shift) - 1u))) * CHANNELS + channel;
+  let next = CHANNELS << shift;
+  let v = twiddle(2u * (block_of(row) * (${size / 4}u >> shift) + block));
+  let w = times(v, v);
+  let a = data[first];
+  let b = data[first + next];
+  let wc = times(w, data[first + 2u * next]);
+  let wd = times(w, data[first + 3u * next]);
+  let vp = times(v, b + wd);
+  let vq = times(v, b - wd);
+  // The twiddle of the odd block is -i times that of the even one.
+  let turned = vec2f(vq.y, -vq.x);
+  data[first] = a + wc + vp;
+  data[first + next] = a + wc - vp;
+  data[first + 2u * next] = a - wc + turned;
+  data[first + 3u * next] = a - wc - turned;
+}
+
+fn backward4(item: u32, shift: u32) {
+  let channel = item % CHANNELS;
+  let place = (item / CHANNELS) % ${size / 4}u;
+  let row = item / ${(size / 4) * channels}u;
+  let block = place >> shift;
+  let first = (row * SIZE + (block << (shift + 2u)) + (place & ((1u << shift) - 1u))) * CHANNELS + channel;
+  let next = CHANNELS << shift;
+  let v = twiddle(2u * (block_of(row) * (${size / 4}u >> shift) + block));
+  let w = times(v, v);
+  let a = data[first];
+  let b = data[first + next];
+  let c = data[first + 2u * next];
+  let d = data[first + 3u * next];
+  let p = times_conj(a - b, v);
+  let q = times_conj(vec2f(d.y - c.y, c.x - d.x), v);
+  data[first] = a + b + (c + d);
+  data[first + next] = p + q;
+  data[first + 2u * next] = times_conj(a + b - (c + d), w);
+  data[first + 3u * next] = times_conj(p - q, w);
+}
+${isOdd ? radix2Text(size, channels) : ""}
+fn transform(thread: u32) {
+  for (var shift = ${Math.log2(size) - 2}i; shift >= 0; shift -= 2) {
+    for (var item = thread; item < ${(size / 4) * rows * channels}u; item += THREADS) { forward4(item, u32(shift)); }
+    workgroupBarrier();
+  }
+  ${isOdd ? lastStage("forward2", size, rows, channels) : ""}
+}
+
+fn transform_back(thread: u32) {
+  ${isOdd ? lastStage("backward2", size, rows, channels) : ""}
+  for (var shift = ${isOdd ? 1 : 0}u; shift < ${Math.log2(size) - 1}u; shift += 2u) {
+    for (var item = thread; item < ${(size / 4) * rows * channels}u; item += THREADS) { backward4(item, shift); }
+    workgroupBarrier();
+  }
+}`;
+}
+
+/** The stage of radix 2 that an odd number of stages has, on neighbours. */
+function radix2Text(size: number, channels: number): string {
+  return /* wgsl */ `
+fn forward2(item: u32) {
+  let pair = (item / CHANNELS) % ${size / 2}u;
+  let row = item / ${(size / 2) * channels}u;
+  let first = (row * SIZE + 2u * pair) * CHANNELS + item % CHANNELS;
+  let a = data[first];
+  let b = times(twiddle(block_of(row) * ${size / 2}u + pair), data[first + CHANNELS]);
+  data[first] = a + b;
+  data[first + CHANNELS] = a - b;
+}
+
+fn backward2(item: u32) {
+  let pair = (item / CHANNELS) % ${size / 2}u;
+  let row = item / ${(size / 2) * channels}u;
+  let first = (row * SIZE + 2u * pair) * CHANNELS + item % CHANNELS;
+  let a = data[first];
+  let b = data[first + CHANNELS];
+  data[first] = a + b;
+  data[first + CHANNELS] = times_conj(a - b, twiddle(block_of(row) * ${size / 2}u + pair));
+}
+`;
+}
+
+function lastStage(name: string, size: number, rows: number, channels: number): string {
+  return /* wgsl */ `
+  for (var item = thread; item < ${(size / 2) * rows * channels}u; item += THREADS) { ${name}(item); }
+  workgroupBarrier();`;
+}
+
+/**
+ * WGSL: `pair_at(i)`, the i-th of the pairs of places in bit-reversed order that stand for frequencies k and -k. Places 0
+ * and 1 stand for themselves, and come together as i = 0.
+ */
+export const PAIRS: string = /* wgsl */ `
+fn pair_at(i: u32) -> vec2u {
+  if (i == 0u) { return vec2u(0u, 1u); }
+  let half = 1u << firstLeadingBit(i);
+  return vec2u(half + i, 5u * half - 1u - i);
+}`;
+
+/**
+ * WGSL: `product`, what place p and its partner q hold of the convolution of x and h (or the correlation), with the factor
+ * 1 / size of the way back. Sequences are real, two steps to a complex number.
+ */
+export const PRODUCTS: string = /* wgsl */ `
+struct Pair { p: vec2f, q: vec2f }
+
+/** Places p and its partner of x and h; \`place\` is that of p in the whole transform. */
+fn product(x: Pair, h: Pair, place: u32) -> Pair {
+  let v = circle(0u - reverseBits(place));
+  let x_even = vec2f(x.p.x + x.q.x, x.p.y - x.q.y);
+  let x_odd = vec2f(x.p.y + x.q.y, x.q.x - x.p.x);
+  let h_even = vec2f(h.p.x + h.q.x, h.p.y - h.q.y);
+  let h_odd = vec2f(h.p.y + h.q.y, h.q.x - h.p.x);
+  var even: vec2f;
+  var odd: vec2f;
+  if (IS_CORRELATION) {
+    even = times_conj(x_even, h_even) + times_conj(x_odd, h_odd);
+    odd = times_conj(x_odd, h_even) + times_conj(times_conj(x_even, h_odd), v);
+  } else {
+    even = times(x_even, h_even) + times(v, times(x_odd, h_odd));
+    odd = times(x_even, h_odd) + times(x_odd, h_even);
+  }
+  let scale = 0.25 / f32(params.total);
+  even *= scale;
+  odd *= scale;
+  return Pair(vec2f(even.x - odd.y, even.y + odd.x), vec2f(even.x + odd.y, odd.x - even.y));
+}`;
+
+/** WGSL: point `place` of a sequence of x, two steps; zeros behind the last, and beside the last channel. */
+export function readSteps(): string {
+  return /* wgsl */ `
+fn steps_of_x(sequence: u32, place: u32, channel: u32) -> vec2f {
+  var steps = vec2f(0);
+  let step = 2u * place;
+  if (channel >= params.channels || step >= params.length) { return steps; }
+  let row = params.x_at + (sequence * params.length + step) * params.x_stride + channel;
+  steps.x = f32(x[row]);
+  if (step + 1u < params.length) { steps.y = f32(x[row + params.x_stride]); }
+  return steps;
+}`;
+}
+
+/** WGSL: writes or adds a point of a sequence of y, two steps, with D x where there is D. */
+export function writeSteps(use: BufferUse, hasD: boolean): string {
+  const [access, type] = use.split(" ");
+  const store = (step: string, value: string): string => /* wgsl */ `
+  y[${step}] = ${type}(${access === "add" ? `f32(y[${step}]) + ` : ""}${value});`;
+  return /* wgsl */ `
+fn put_steps(sequence: u32, place: u32, channel: u32, steps: vec2f) {
+  let step = 2u * place;
+  if (channel >= params.channels || step >= params.length) { return; }
+  var value = steps;
+  ${hasD ? "value += D[params.D_at + channel] * steps_of_x(sequence, place, channel);" : ""}
+  let row = params.y_at + (sequence * params.length + step) * params.y_stride + channel;
+  ${store("row", "value.x")}
+  if (step + 1u < params.length) {${store("row + params.y_stride", "value.y")} }
+}`;
+}
