@@ -2,6 +2,7 @@
 import type { GpuCase } from "./case.ts";
 import { DECODE_CASES } from "./decode.ts";
 import { ELEMENT_CASES } from "./elements.ts";
+import { EXPERT_CASES } from "./experts.ts";
 import { LINEAR_CASES } from "./linear.ts";
 import { SCAN_CASES } from "./scan.ts";
 import { SELF_TEST_CASES } from "./self-test.ts";
@@ -12,6 +13,7 @@ export const CASES: readonly GpuCase[] = [
   ...SCAN_CASES,
   ...LINEAR_CASES,
   ...ELEMENT_CASES,
+  ...EXPERT_CASES,
   ...DECODE_CASES,
   ...TRAIN_CASES,
 ];

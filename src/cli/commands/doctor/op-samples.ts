@@ -5,10 +5,12 @@ import { add } from "../../../ops/add/index.ts";
 import { causalConv1d } from "../../../ops/causal-conv1d/index.ts";
 import { crossEntropy } from "../../../ops/cross-entropy/index.ts";
 import { embedding } from "../../../ops/embedding/index.ts";
+import { expertMlp } from "../../../ops/expert-mlp/index.ts";
 import { linearCrossEntropy } from "../../../ops/linear-cross-entropy/index.ts";
 import { linear } from "../../../ops/linear/index.ts";
 import { createPackedWeight } from "../../../ops/linear/pack.ts";
 import { rmsNorm } from "../../../ops/rms-norm/index.ts";
+import { routeExperts } from "../../../ops/route-experts/index.ts";
 import { negativeExp, selectiveScan } from "../../../ops/selective-scan/index.ts";
 import type { ScanInputs } from "../../../ops/selective-scan/index.ts";
 import { siluGate } from "../../../ops/silu-gate/index.ts";
@@ -50,6 +52,17 @@ const CONV = {
   initialState: { shape: [BATCH, 3, WIDTH] },
   documentStarts,
 };
+
+/** Two experts a token, of a mixture of so many. */
+function experts(count: number, dModel: number, dInner: number) {
+  return {
+    x: activation(dModel),
+    gates: rows(2),
+    choices: { ...rows(2), dtype: "i32", element: (random: Random) => random.integer(count) },
+    upGate: { shape: [count, 2 * dInner, dModel] },
+    down: { shape: [count, dModel, dInner] },
+  } as const;
+}
 
 /** All inputs of a scan: skip, gate, initial state and a document that begins in the middle. */
 function scan(groups: number): { [K in keyof ScanInputs]?: SampleInput } {
@@ -99,6 +112,9 @@ export const OP_SAMPLES: readonly OpSample[] = [
   sampleOp(linear, WIDE, {}, "linear, wide"),
   samplePacked("panels"),
   samplePacked("int8"),
+  sampleOp(routeExperts, { logits: rows(11) }, { topK: 2 }),
+  sampleOp(expertMlp, experts(5, WIDTH, 13), {}),
+  sampleOp(expertMlp, experts(2, 64, 48), {}, "expertMlp, wide"),
   sampleOp(causalConv1d, CONV, { silu: true }),
   sampleOp(negativeExp, { x: { shape: [WIDTH, STATES] } }, {}),
   sampleOp(selectiveScan, scan(1), {}, "selectiveScan"),
