@@ -68,7 +68,8 @@ describe("mamba task", () => {
       "--examples",
       "50",
     ];
-    const result = await runJson<Record>([...args, ...how, "--stop-checks", "1", ...ON_CPU]);
+    const out = join(folder, "learned");
+    const result = await runJson<Record>([...args, ...how, "--stop-checks", "1", "--out", out, ...ON_CPU]);
     expect(result.settings.curriculum).toEqual([8, 12]);
     expect(result.learned).toBe(true);
     expect(result.step).toBeLessThan(10_000);
@@ -81,6 +82,11 @@ describe("mamba task", () => {
     expect(result.accuracy[0].tokenAccuracy).toBeGreaterThan(0.9);
     expect(result).toMatchObject({ device: "wasm", stoppedAt: null });
     expect(result.command).toMatch(/^mamba task run induction-heads --vocab 8 /);
+    // What is learned is not trained again, but may be examined at other lengths.
+    const again = ["task", "run", "induction-heads", "--out", out, "--resume", "--lengths", "12", "--examples", "50"];
+    const { step, curve, accuracy } = await runJson<Record>([...again, ...ON_CPU]);
+    expect({ step, curve }).toEqual({ step: result.step, curve: result.curve });
+    expect(accuracy.map(({ tokenAccuracy }) => tokenAccuracy)).toEqual([result.accuracy[0].tokenAccuracy]);
   });
 
   it("resumes to where a run without a break comes, with its settings", async () => {

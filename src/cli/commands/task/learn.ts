@@ -5,6 +5,7 @@ import { taskBatches } from "../../../data/index.ts";
 import type { LanguageModel } from "../../../nn/language-model.ts";
 import type { TaskAccuracy, TrainProgress } from "../../../train/index.ts";
 import { evaluateTask, train } from "../../../train/index.ts";
+import { readRunState } from "../../../train/run-folder-node.ts";
 import { formatSeconds, significant } from "../../format.ts";
 import { log } from "../../output.ts";
 import type { Bar } from "../../progress.ts";
@@ -33,8 +34,13 @@ export async function learn(learning: Learning): Promise<Learned> {
   const { plan, model } = learning;
   const { before } = plan;
   if (before && isLearned(plan.settings, before.curve)) {
-    await loadWeights(model.namedParameters(), join(learning.flags.out!, "last"));
-    return before;
+    const { step, tokens, seconds, curve } = before;
+    const out = learning.flags.out!;
+    // A run that was killed before its last save has yet to come there again.
+    if ((await readRunState(out)).step === curve.at(-1)!.step) {
+      await loadWeights(model.namedParameters(), join(out, "last"));
+      return { step, tokens, seconds, curve, learned: true };
+    }
   }
   return new Lesson(learning).run();
 }
