@@ -107,6 +107,8 @@ describe("mamba task", () => {
     expect(resumed.accuracy[0].tokenAccuracy).toBe(full.accuracy[0].tokenAccuracy);
     expect((await weights(broken)).equals(await weights(whole))).toBe(true);
     expect(await recordOf(broken)).toEqual(resumed);
+    const held = await runJson<{ config: { dModel: number } }>(["inspect", join(broken, "last")]);
+    expect(held.config.dModel).toBe(16);
     const again = ["task", "run", "selective-copying", "--out", broken, "--resume"];
     const { code, stderr } = await runMamba([...again, "--lr", "1"]);
     expect(code).toBe(1);

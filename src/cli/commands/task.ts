@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { openDevice } from "../../backends/index.ts";
 import { createRandom } from "../../core/random.ts";
 import { createTask, TASKS } from "../../data/index.ts";
+import { ARCHITECTURES, createModel } from "../../models/architectures.ts";
 import { describeDevice, noteThreads, reportDevice } from "../device.ts";
 import { formatCount, formatSeconds, formatTable } from "../format.ts";
 import { catchInterrupt } from "../interrupt.ts";
@@ -11,7 +12,6 @@ import * as options from "../options.ts";
 import { log, print, printJson } from "../output.ts";
 import { createBar } from "../progress.ts";
 import { readVersion } from "../version.ts";
-import { ARCHITECTURES, createModel } from "./task/architectures.ts";
 import type { Examination } from "./task/examine.ts";
 import { examine, tableOf } from "./task/examine.ts";
 import type { Learned } from "./task/learn.ts";
@@ -29,7 +29,7 @@ reaches --stop-at. Then the model is examined at --lengths, in chunks with a
 carried state; a length that it cannot hold ends that, with the reason.
 --curriculum 64,256 begins with these lengths; the next one follows when accuracy
 passes --bar. --out gets task.json (settings, curve, accuracy by length, machine),
-last/ (weights, and what resumes) and metrics.jsonl.
+last/ (a checkpoint, and what resumes) and metrics.jsonl.
 --json prints what task.json holds.
 
 Examples:
@@ -68,7 +68,7 @@ function listing(): object {
     const { options: defaults, vocabSize, defaultLength } = createTask(name);
     return { name, summary, takes, defaults, vocabSize, defaultLength };
   });
-  return { tasks, models: ARCHITECTURES };
+  return { tasks, models: ARCHITECTURES.map(({ name, description }) => ({ name, description })) };
 }
 
 function describeListing(): string {

@@ -2,7 +2,10 @@
 import { join } from "node:path";
 import type { TaskBatches } from "../../../data/index.ts";
 import { taskBatches } from "../../../data/index.ts";
-import type { LanguageModel } from "../../../nn/language-model.ts";
+import { openSource } from "../../../io/index.ts";
+import type { AnyModel } from "../../../models/auto.ts";
+import { loadModelWeights, saveModel } from "../../../models/auto.ts";
+import type { ModelState } from "../../../nn/language-model.ts";
 import type { TaskAccuracy, TrainProgress } from "../../../train/index.ts";
 import { evaluateTask, train } from "../../../train/index.ts";
 import { readRunState } from "../../../train/run-folder-node.ts";
@@ -11,7 +14,6 @@ import { log } from "../../output.ts";
 import type { Bar } from "../../progress.ts";
 import type { CurvePoint, TaskRecord } from "./record.ts";
 import type { TaskFlags, TaskPlan, TaskSettings } from "./settings.ts";
-import { loadWeights, saveWeights } from "./weights.ts";
 
 /** Examples of checks are of other seeds than those of training: this one and the step's number. */
 const CHECK_SEED = 1_000_003;
@@ -19,7 +21,7 @@ const CHECK_SEED = 1_000_003;
 export interface Learning {
   readonly plan: TaskPlan;
   readonly flags: TaskFlags;
-  readonly model: LanguageModel;
+  readonly model: AnyModel;
   readonly bar: Bar;
   readonly signal: AbortSignal;
   /** Called at each check. */
@@ -38,7 +40,7 @@ export async function learn(learning: Learning): Promise<Learned> {
     const out = learning.flags.out!;
     // A run that was killed before its last save has yet to come there again.
     if ((await readRunState(out)).step === curve.at(-1)!.step) {
-      await loadWeights(model.namedParameters(), join(out, "last"));
+      await loadModelWeights(model, await openSource(join(out, "last")));
       return { step, tokens, seconds, curve, learned: true };
     }
   }
@@ -72,7 +74,7 @@ class Lesson {
     const { settings, before } = plan;
     const limit = new AbortController();
     const { steps, lr, schedule, warmup, weightDecay, beta2, clip, precision, checkpointBlocks, evalEvery } = settings;
-    const result = await train({
+    const result = await train<ModelState>({
       model,
       data: (position) => {
         const [length] = settings.curriculum;
@@ -94,8 +96,8 @@ class Lesson {
       saveEvery: flags.saveEvery ?? Math.max(evalEvery, Math.floor(steps / 10)),
       logEvery: 10,
       outputDir: flags.out,
-      saveModel: async (folder) => saveWeights(model.namedParameters(), aboutModel(plan), folder),
-      loadModel: async (folder) => loadWeights(model.namedParameters(), folder),
+      saveModel: (folder) => saveModel(model, folder),
+      loadModel: async (folder) => loadModelWeights(model, await openSource(folder)),
       resume: flags.resume,
       settings: remembered(settings),
       signal: AbortSignal.any([signal, limit.signal]),
@@ -155,7 +157,11 @@ class Lesson {
   #examine(length: number, step: number): Promise<TaskAccuracy> {
     const { plan, model } = this.#learning;
     const { evalExamples, seed } = plan.settings;
-    return evaluateTask(model, plan.task, { length, examples: evalExamples, seed: seed + CHECK_SEED * (1 + step) });
+    return evaluateTask<ModelState>(model, plan.task, {
+      length,
+      examples: evalExamples,
+      seed: seed + CHECK_SEED * (1 + step),
+    });
   }
 
   #tell(progress: TrainProgress): void {
@@ -182,16 +188,6 @@ function describeCheck(step: number, steps: number, loss: number, found: TaskAcc
 export function percent(share: number): string {
   const text = share < 1 ? Math.min(99.99, 100 * share).toFixed(2) : "100";
   return `${text} %`;
-}
-
-/** How the model was made, for those who load its weights. */
-function aboutModel({ settings, task }: TaskPlan): object {
-  const { model, dModel, layers, modelOptions } = settings;
-  return {
-    architecture: model,
-    options: { dModel, nLayer: layers, vocabSize: task.vocabSize, ...modelOptions },
-    task: { name: task.name, ...task.options },
-  };
 }
 
 /** What a resumed run compares: all but what only decides when it ends. */

@@ -1,9 +1,9 @@
 // The options of `mamba task run`.
 import { Option } from "commander";
 import { DEVICES } from "../../../backends/index.ts";
+import { ARCHITECTURES } from "../../../models/architectures.ts";
 import type { NumberRule } from "../../options.ts";
 import * as options from "../../options.ts";
-import { ARCHITECTURES } from "./architectures.ts";
 
 const COUNT: NumberRule = { least: 1, most: 2 ** 31 - 1 };
 const POSITIVE: NumberRule = { least: 0, isAbove: true };

@@ -26,9 +26,9 @@ describe("planTaskRun", () => {
   });
 
   it("takes options of the task and the model", async () => {
-    const { settings } = await planTaskRun("mqar", { pairs: 4, modelOption: ["dState=32", "block=h3", 'name="x=y"'] });
+    const { settings } = await planTaskRun("mqar", { pairs: 4, modelOption: ["dState=32", 's4dInit="x=y"', "dMlp=8"] });
     expect(settings.taskOptions).toEqual({ vocab: 8192, pairs: 4 });
-    expect(settings.modelOptions).toEqual({ dState: 32, block: "h3", name: "x=y" });
+    expect(settings.modelOptions).toEqual({ dState: 32, s4dInit: "x=y", dMlp: 8 });
     expect((await planTaskRun("mqar", {})).settings.taskOptions).toEqual({ vocab: 8192 });
   });
 
@@ -39,6 +39,7 @@ describe("planTaskRun", () => {
     ["induction-heads", { length: 3 }, ConfigError, /length must be a whole number from 4/],
     ["parity", { curriculum: [64, 32] }, UsageError, /--curriculum must be ascending lengths up to --length \(32\)/],
     ["parity", { modelOption: ["dState"] }, UsageError, /--model-option must be name=value/],
+    ["parity", { modelOption: ["dSate=3"] }, UsageError, /there is no option dSate. Did you mean dState\?/],
     ["parity", { resume: true }, UsageError, /--resume needs --out/],
     ["parity", { saveEvery: 5 }, UsageError, /--save-every needs --out/],
   ])("refuses %s with %j", async (name, flags, kind, message) => {

@@ -4,7 +4,9 @@ import type { Device } from "../../../backends/index.ts";
 import { ConfigError, UsageError } from "../../../core/errors.ts";
 import type { SyntheticTask, TaskOptions } from "../../../data/index.ts";
 import { createTask } from "../../../data/index.ts";
+import type { ArchitectureOptions } from "../../../models/architectures.ts";
 import type { Precision, Schedule } from "../../../train/index.ts";
+import { closestName } from "../../closest.ts";
 import { readText } from "../../files.ts";
 import { defined } from "../../options.ts";
 import type { TaskRecord } from "./record.ts";
@@ -83,6 +85,12 @@ export interface TaskPlan {
   /** Of a run that is resumed. */
   readonly before: TaskRecord | undefined;
 }
+
+/** What --model-option may name; an architecture takes what it needs of them. */
+const MODEL_OPTIONS: readonly (keyof ArchitectureOptions)[] = [
+  ...(["dState", "dConv", "dtRank", "expand", "headDim", "nKvHeads", "dMlp", "dHidden"] as const),
+  ...(["nExperts", "topK", "s4dInit", "tieEmbeddings"] as const),
+];
 
 /** Of the run that is resumed these may change; `lengths` and where it runs are no settings at all. */
 const FREE: ReadonlySet<string> = new Set(["steps", "evalEvery", "checkpointBlocks", "stopAt", "stopChecks"]);
@@ -170,7 +178,7 @@ function stagesOf({ curriculum = [] }: TaskFlags, length: number): number[] {
   return stages;
 }
 
-/** `heads=4`, `block="h3"` or `block=h3`: what is JSON is taken as such, else as a text. */
+/** `dState=32`, `s4dInit="s4d-lin"` or `s4dInit=s4d-lin`: what is JSON is taken as such, else as a text. */
 function parseModelOptions(given: readonly string[]): Record<string, unknown> {
   const parse = (text: string): unknown => {
     try {
@@ -183,7 +191,14 @@ function parseModelOptions(given: readonly string[]): Record<string, unknown> {
     given.map((option) => {
       const at = option.indexOf("=");
       if (at < 1) throw new UsageError(`--model-option must be name=value, such as dState=32, got "${option}".`);
-      return [option.slice(0, at), parse(option.slice(at + 1))];
+      const name = option.slice(0, at);
+      if (!MODEL_OPTIONS.some((known) => known === name)) {
+        const near = closestName(name, MODEL_OPTIONS);
+        throw new UsageError(
+          `--model-option: there is no option ${name}. ${near ? `Did you mean ${near}?` : `There are ${MODEL_OPTIONS.join(", ")}.`}`,
+        );
+      }
+      return [name, parse(option.slice(at + 1))];
     }),
   );
 }
