@@ -135,6 +135,20 @@ describe.skipIf(!hasGpu)(onGpu("expertMlp by every kind of kernels"), () => {
     expectClose("y", Array.from(await y.readNative()), expected.y, kind === "f16" ? 3e-3 : 1e-5);
   });
 
+  it.each([3, 45])("%i tokens, all in float16, weights too", async (tokens) => {
+    const backend = await gpuBackend();
+    if (!backend.has("shader-f16")) return;
+    const sizes = { ...wide, tokens };
+    const values = valuesOf(sizes);
+    const inputs = inputsOf(backend, values, sizes, "f16");
+    const [upGate, down] = (["upGate", "down"] as const).map((name) =>
+      tensorFrom(backend, values[name], inputs[name].shape, "f16"),
+    );
+    const { y } = expertMlp({ ...inputs, upGate, down }, {});
+    const expected = await expectedOf(values, sizes);
+    expectClose("y", Array.from(await y.readNative()), expected.y, 3e-3);
+  });
+
   it("gives the same bits every time", async () => {
     const backend = await gpuBackend();
     const choice: TileChoice = { kind: "direct", tileRows: 32 };
