@@ -32,3 +32,5 @@ export { fftTable } from "./fft";
 export { fftSpectra, fftConvolve, fftKernelGradient } from "./fft-convolution";
 export { routeBalance, routeExperts, routeExpertsBackward } from "./route-experts";
 export { combineExperts, expertGateBackward, expertGemm, gatherTokens, sortByExpert } from "./expert-mlp";
+export { recurrentBegin, recurrentForward } from "./recurrent";
+export { recurrentBackward } from "./recurrent-backward";

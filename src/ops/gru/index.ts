@@ -6,6 +6,8 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { checkRecurrent } from "../recurrent/checks.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type GruInputs = {
   readonly gates: Tensor;
@@ -42,15 +44,15 @@ export const gru: Op<GruInputs, GruOutputs, object> = defineOp<GruInputs, GruOut
       finalH: { shape: [batch, dHidden] },
     };
   },
-  // h before each token, zeros where a document starts; and r, z, n and u_n.
+  // r, z, n and u_n; and h before each token, zeros where a document starts.
   saves({ gates, weight }) {
     const [batch, length] = gates.shape;
     const dHidden = weight.columns;
-    return { activated: { shape: [batch, length, 4 * dHidden] }, hBefore: { shape: [batch, length, dHidden] } };
+    return { activated: { shape: [batch, length, 4 * dHidden] }, before: { shape: [batch, length, dHidden] } };
   },
-  kernels: { reference: reference.forward },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {
     of: ["gates", "weight", "bias", "initialH"],
-    kernels: { reference: reference.backward },
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
   },
 });

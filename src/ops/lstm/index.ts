@@ -5,6 +5,8 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { checkRecurrent } from "../recurrent/checks.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type LstmInputs = {
   readonly gates: Tensor;
@@ -37,15 +39,14 @@ export const lstm: Op<LstmInputs, LstmOutputs, object> = defineOp<LstmInputs, Ls
     const state = { shape: [batch, dHidden] };
     return { y: { shape: [batch, length, dHidden], dtype: inputs.gates.dtype }, finalH: state, finalC: state };
   },
-  // h and c before each token, zeros where a document starts; and what became of the gates.
+  // What became of the gates; and h and, behind it in each row, c before each token, zeros where a document starts.
   saves({ gates, weight }) {
     const [batch, length] = gates.shape;
-    const before = { shape: [batch, length, weight.columns] };
-    return { activated: { shape: gates.shape }, hBefore: before, cBefore: before };
+    return { activated: { shape: gates.shape }, before: { shape: [batch, length, 2 * weight.columns] } };
   },
-  kernels: { reference: reference.forward },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {
     of: ["gates", "weight", "initialH", "initialC"],
-    kernels: { reference: reference.backward },
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
   },
 });
