@@ -38,7 +38,7 @@ export const fftRows: KernelFamily<RowsSpec> = defineKernel<RowsSpec>(
       buffers: {
         ...(x && { x: `read ${x}` as BufferUse }),
         // In place unless it only goes there from x, where every element is written; back to y, where it is only read.
-        ...(usesSpectrum && { work: (x ? "write vec2<f32>" : y ? "read vec2<f32>" : "add vec2<f32>") as BufferUse }),
+        ...(usesSpectrum && { work: x ? "write vec2<f32>" : y ? "read vec2<f32>" : "add vec2<f32>" }),
         ...(way === "both" && { spectrum: "read vec2<f32>" }),
         ...(hasD && { D: "read f32" }),
         ...(y && { y }),

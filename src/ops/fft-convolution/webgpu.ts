@@ -1,15 +1,13 @@
 // fftConvolution on the WebGPU backend: cuts channels and sequences where spectra are large; dispatches. See README.md.
 import type { KernelFamily, WebGpuBackend } from "../../backends/webgpu/index.ts";
 import { defineKernel, groupsFor } from "../../backends/webgpu/index.ts";
-import type { BufferUse } from "../../backends/webgpu/kernel.ts";
 import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { emptyTensor } from "../../tensor/tensor.ts";
-import { addSumsOf, COLUMN_SUMS_PARAMS, columnSumsBody } from "../webgpu-column-sums.ts";
-import type { VectorWidth } from "../webgpu-elements.ts";
-import { rowsPerBinding, splitRows, vectorAt, vectorType, vectorWidthOf } from "../webgpu-elements.ts";
+import { rowsPerBinding } from "../webgpu-elements.ts";
 import { CIRCLE, COMPLEX } from "../webgpu-complex.ts";
 import type { FftConvolutionInputs, FftConvolutionOutputs } from "./index.ts";
+import { addSkipGradient } from "./webgpu-skip.ts";
 import { PAIRS, PRODUCTS } from "./webgpu-stages.ts";
 import type { TransformPlan } from "./webgpu-transforms.ts";
 import { convolveWith, planOf, sequencesOf, spectraOf, spectrumBytes } from "./webgpu-transforms.ts";
@@ -146,34 +144,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   sum[p] = total.p;
   sum[q] = total.q;
 }`,
-  }),
-);
-
-function addSkipGradient(backend: WebGpuBackend, x: Tensor, gradY: Tensor, gradD: Tensor): void {
-  splitRows(backend, { x, gradY }, (buffers) => {
-    const width = vectorWidthOf(buffers.x, buffers.gradY);
-    const kernel = fftSkipSums({ x: x.dtype, gradY: gradY.dtype, width });
-    addSumsOf(backend, { kernel, buffers, like: buffers.x, width, sum: gradD });
-  });
-}
-
-const fftSkipSums: KernelFamily<{ x: string; gradY: string; width: VectorWidth }> = defineKernel(
-  "fftSkipSums",
-  [
-    { x: "f32", gradY: "f32", width: 1 },
-    { x: "f16", gradY: "f16", width: 4 },
-  ],
-  ({ x, gradY, width }) => ({
-    buffers: {
-      x: `read ${vectorType(x, width)}` as BufferUse,
-      gradY: `read ${vectorType(gradY, width)}` as BufferUse,
-      partials: `write ${vectorType("f32", width)}` as BufferUse,
-    },
-    params: COLUMN_SUMS_PARAMS,
-    body: columnSumsBody(
-      { width, sums: true },
-      /* wgsl */ `
-fn value(row: u32, column: u32) -> Floats { return Floats(${vectorAt("x")}) * Floats(${vectorAt("gradY")}); }`,
-    ),
   }),
 );

@@ -10,19 +10,23 @@ import { gradientUse } from "../webgpu-elements.ts";
 import type { S4dGradients, S4dParameters } from "./parameters.ts";
 import { S4D_PARAMETERS } from "./parameters.ts";
 
-/** Planes `[pairs, channels]` of the discrete parameters; complex numbers take two, phases too. */
+/** Planes `[pairs, channels]` of the discrete parameters; complex numbers take two, phases too. Behind them a row of D. */
 const PLANES = 12;
 
 /** Channels and pairs of a workgroup of the kernels below. */
 export const CHANNELS = 32;
 export const LANES = 8;
 
-/** The discrete parameters, for kernels with {@link DISCRETE}. To be disposed of. */
-export function discretize(backend: WebGpuBackend, parameters: S4dParameters): Tensor {
-  const [channels, pairs] = parameters.A_imag.shape;
-  const discrete = emptyTensor(backend, [PLANES * pairs, channels]);
+/** The discrete parameters and D (or zeros), for kernels with {@link DISCRETE}. To be disposed of. */
+export function discretize(
+  backend: WebGpuBackend,
+  { logDt, A_log_real, A_imag, C, D }: S4dParameters & { readonly D?: Tensor | undefined },
+): Tensor {
+  const [channels, pairs] = A_imag.shape;
+  const discrete = emptyTensor(backend, [PLANES * pairs + 1, channels]);
   const groups = [Math.ceil(channels / CHANNELS), Math.ceil(pairs / LANES)] as const;
-  backend.dispatch(s4dDiscretize({}), { ...parameters, discrete }, { channels, pairs }, groups);
+  const buffers = { logDt, A_log_real, A_imag, C, ...(D && { D }), discrete };
+  backend.dispatch(s4dDiscretize({ hasD: D !== undefined }), buffers, { channels, pairs }, groups);
   return discrete;
 }
 
@@ -47,22 +51,28 @@ fn complex_of(plane: u32, pair: u32, channel: u32) -> vec2f {
   return vec2f(number_of(plane, pair, channel), number_of(plane + 1u, pair, channel));
 }
 
+fn skip_of(channel: u32) -> f32 { return number_of(12u, 0u, channel); }
+
 /** ABar^step: the phase in fixed point, where whole turns fall out, the size by an exponential. */
 fn power(pair: u32, channel: u32, step: u32) -> vec2f {
   let turns = bits_of(PHASE, pair, channel) * step + mul_high(bits_of(PHASE + 1u, pair, channel), step);
   return exp(number_of(DECAY, pair, channel) * f32(step)) * circle(turns);
 }`;
 
-const s4dDiscretize: KernelFamily<Record<string, never>> = defineKernel("s4dDiscretize", [{}], () => ({
-  buffers: {
-    logDt: "read f32",
-    A_log_real: "read f32",
-    A_imag: "read f32",
-    C: "read f32",
-    discrete: "write u32",
-  },
-  params: ["channels", "pairs"],
-  body: /* wgsl */ `${COMPLEX}${CIRCLE}${MUL_HIGH}${FIXED_POINT}
+const s4dDiscretize: KernelFamily<{ hasD: boolean }> = defineKernel(
+  "s4dDiscretize",
+  [{ hasD: true }, { hasD: false }],
+  ({ hasD }) => ({
+    buffers: {
+      logDt: "read f32",
+      A_log_real: "read f32",
+      A_imag: "read f32",
+      C: "read f32",
+      ...(hasD && { D: "read f32" as BufferUse }),
+      discrete: "write u32",
+    },
+    params: ["channels", "pairs"],
+    body: /* wgsl */ `${COMPLEX}${CIRCLE}${MUL_HIGH}${FIXED_POINT}
 
 fn put(plane: u32, pair: u32, channel: u32, bits: u32) {
   discrete[params.discrete_at + (plane * params.pairs + pair) * params.channels + channel] = bits;
@@ -105,8 +115,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   put_complex(7u, pair, channel, vec2f(C[from_c], C[from_c + 1u]));
   put_complex(9u, pair, channel, a);
   put(11u, pair, channel, bitcast<u32>(dt));
+  if (pair == 0u) { put(12u, 0u, channel, ${hasD ? "bitcast<u32>(D[params.D_at + channel])" : "0u"}); }
 }`,
-}));
+  }),
+);
 
 /** WGSL: e^x with a mantissa of 31 bits, and the turns of dt A_imag with a fraction of 64 bits. */
 const FIXED_POINT = /* wgsl */ `
@@ -188,7 +200,7 @@ export function addGradients(
   // Views of one tensor cannot be written by one kernel.
   const rounds = storages.size === wanted.length ? [wanted] : wanted.map((name) => [name]);
   const channels = discrete.columns;
-  const pairs = discrete.rows / PLANES;
+  const pairs = (discrete.rows - 1) / PLANES;
   for (const names of rounds) {
     if (names.length === 0) continue;
     const outputs = Object.fromEntries(names.map((name) => [name, grads[name]!]));

@@ -6,9 +6,11 @@ import { defineOp } from "../../tensor/define-op.ts";
 import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { S4dParameters } from "../s4d-kernel/parameters.ts";
+import { CHUNK } from "./chunk.ts";
 import { checkS4dParameters, S4D_PARAMETERS } from "../s4d-kernel/parameters.ts";
 import * as reference from "./reference.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type S4dScanInputs = S4dParameters & {
   readonly x: Tensor;
@@ -18,8 +20,6 @@ export type S4dScanInputs = S4dParameters & {
 };
 export type S4dScanOutputs = { readonly y: Tensor; readonly finalState: Tensor };
 
-/** Steps between the states that are saved for the backward pass. Mirrors STEPS in kernels/assembly/s4d-scan.ts. */
-export const CHUNK = 64;
 /** Most pairs of states of a channel. */
 const MOST_PAIRS = 128;
 
@@ -57,15 +57,15 @@ export const s4dScan: Op<S4dScanInputs, S4dScanOutputs, object> = defineOp<S4dSc
   },
   saves({ x, A_imag }) {
     const [batch, length, channels] = x.shape;
-    const { padded, paddedPairs } = {
-      padded: Math.ceil(channels / 4) * 4,
-      paddedPairs: Math.ceil(A_imag.columns / 2) * 2,
-    };
-    return { chunkStarts: { shape: [batch, Math.ceil(length / CHUNK), padded, 2 * paddedPairs] } };
+    const pairs = A_imag.columns;
+    // The CPU holds whole vectors of channels and an even number of pairs.
+    const isPadded = x.backend.name === "wasm";
+    const size = isPadded ? Math.ceil(channels / 4) * 4 * Math.ceil(pairs / 2) * 2 : channels * pairs;
+    return { chunkStarts: { shape: [batch * Math.ceil(length / CHUNK), 2 * size] } };
   },
-  kernels: { reference: reference.forward, wasm: wasm.forward },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
   gradient: {
     of: ["x", ...S4D_PARAMETERS, "D", "initialState"],
-    kernels: { reference: reference.backward, wasm: wasm.backward },
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
   },
 });

@@ -4,8 +4,12 @@ import { reference } from "../../../test/support/backends.ts";
 import { testOpOnGpu } from "../../../test/support/test-op-gpu.ts";
 import type { InputSpec } from "../../../test/support/test-op.ts";
 import { testOp } from "../../../test/support/test-op.ts";
+import { defineOp } from "../../tensor/define-op.ts";
 import { zeros } from "../../tensor/tensor.ts";
+import type { S4dScanInputs, S4dScanOutputs } from "./index.ts";
 import { s4dScan } from "./index.ts";
+import * as reference64 from "./reference.ts";
+import * as webgpu from "./webgpu.ts";
 
 interface Sizes {
   batch: number;
@@ -65,6 +69,31 @@ testOpOnGpu(
     },
   ],
   { halves: ["x"], bindingBytes: 8192 },
+);
+
+/** The op as it runs where time is cut into chunks that run side by side. */
+const inChunks = defineOp<S4dScanInputs, S4dScanOutputs, object>({
+  ...s4dScan.definition,
+  name: "s4dScan in chunks",
+  kernels: { reference: reference64.forward, webgpu: (call, backend) => webgpu.forward(call, backend, 5) },
+  gradient: {
+    of: s4dScan.definition.gradient!.of,
+    kernels: { reference: reference64.backward, webgpu: (call, backend) => webgpu.backward(call, backend, 5) },
+  },
+});
+testOpOnGpu(
+  inChunks,
+  [
+    { name: "plain", inputs: plain({ batch: 1, length: 200, channels: 5, pairs: 9 }), options: {} },
+    { name: "everything", inputs: whole({ batch: 2, length: 300, channels: 4, pairs: 2 }), options: {} },
+    {
+      name: "only the final state",
+      inputs: whole({ batch: 1, length: 150, channels: 3, pairs: 1 }),
+      options: {},
+      unused: ["y"],
+    },
+  ],
+  { bindingBytes: 1 << 20 },
 );
 
 it("names the shapes that do not fit", () => {
