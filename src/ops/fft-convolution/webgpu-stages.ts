@@ -26,7 +26,28 @@ var<workgroup> data: array<vec2f, ${size * rows * channels}>;
 /** exp(-πi v) of a block, where v are the bits of its number behind the point, reversed. */
 fn twiddle(block: u32) -> vec2f { return circle(0u - (reverseBits(block) >> 1u)); }
 
-/** Two stages of radix 2 at once, on quarters of \`1 << shift\` points. */
+${radix4Text(size, channels)}
+${isOdd ? radix2Text(size, channels) : ""}
+fn transform(thread: u32) {
+  for (var shift = ${Math.log2(size) - 2}i; shift >= 0; shift -= 2) {
+    for (var item = thread; item < ${(size / 4) * rows * channels}u; item += THREADS) { forward4(item, u32(shift)); }
+    workgroupBarrier();
+  }
+  ${isOdd ? lastStage("forward2", size, rows, channels) : ""}
+}
+
+fn transform_back(thread: u32) {
+  ${isOdd ? lastStage("backward2", size, rows, channels) : ""}
+  for (var shift = ${isOdd ? 1 : 0}u; shift < ${Math.log2(size) - 1}u; shift += 2u) {
+    for (var item = thread; item < ${(size / 4) * rows * channels}u; item += THREADS) { backward4(item, shift); }
+    workgroupBarrier();
+  }
+}`;
+}
+
+/** Two stages of radix 2 at once, on quarters of `1 << shift` points, there and back. */
+function radix4Text(size: number, channels: number): string {
+  return /* wgsl */ `
 fn forward4(item: u32, shift: u32) {
   let channel = item % CHANNELS;
   let place = (item / CHANNELS) % ${size / 4}u;
@@ -69,22 +90,6 @@ fn backward4(item: u32, shift: u32) {
   data[first + next] = p + q;
   data[first + 2u * next] = times_conj(a + b - (c + d), w);
   data[first + 3u * next] = times_conj(p - q, w);
-}
-${isOdd ? radix2Text(size, channels) : ""}
-fn transform(thread: u32) {
-  for (var shift = ${Math.log2(size) - 2}i; shift >= 0; shift -= 2) {
-    for (var item = thread; item < ${(size / 4) * rows * channels}u; item += THREADS) { forward4(item, u32(shift)); }
-    workgroupBarrier();
-  }
-  ${isOdd ? lastStage("forward2", size, rows, channels) : ""}
-}
-
-fn transform_back(thread: u32) {
-  ${isOdd ? lastStage("backward2", size, rows, channels) : ""}
-  for (var shift = ${isOdd ? 1 : 0}u; shift < ${Math.log2(size) - 1}u; shift += 2u) {
-    for (var item = thread; item < ${(size / 4) * rows * channels}u; item += THREADS) { backward4(item, shift); }
-    workgroupBarrier();
-  }
 }`;
 }
 

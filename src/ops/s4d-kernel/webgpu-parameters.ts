@@ -68,7 +68,7 @@ const s4dDiscretize: KernelFamily<{ hasD: boolean }> = defineKernel(
       A_log_real: "read f32",
       A_imag: "read f32",
       C: "read f32",
-      ...(hasD && { D: "read f32" as BufferUse }),
+      ...(hasD && { D: "read f32" }),
       discrete: "write u32",
     },
     params: ["channels", "pairs"],

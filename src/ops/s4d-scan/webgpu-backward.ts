@@ -23,35 +23,26 @@ export type BackwardSpec = {
   hasStarts: boolean;
 };
 
+const PLAIN = { hasD: false, hasStarts: false };
+const ALL = { hasD: true, hasStarts: true };
+
 export const s4dScanBackward: KernelFamily<BackwardSpec> = defineKernel<BackwardSpec>(
   "s4dScanBackward",
   [
-    {
-      ...{ pairs: 2, x: "f32", gradY: "f32", end: "zero", gradX: "write f32", gradInitial: undefined },
-      ...{ hasD: true, hasStarts: false },
-    },
-    {
-      ...{ pairs: 1, x: "f16", gradY: "f16", end: "final", gradX: "add f16", gradInitial: "write f32" },
-      ...{ hasD: false, hasStarts: true },
-    },
-    {
-      ...{ pairs: 4, x: "f32", gradY: undefined, end: "chunks", gradX: "add f32", gradInitial: "add f32" },
-      ...{ hasD: true, hasStarts: true },
-    },
-    {
-      ...{ pairs: 4, x: "f32", gradY: "f32", end: "chunks", gradX: undefined, gradInitial: undefined },
-      ...{ hasD: false, hasStarts: false },
-    },
+    { pairs: 2, x: "f32", gradY: "f32", end: "zero", gradX: "write f32", gradInitial: undefined, ...PLAIN },
+    { pairs: 1, x: "f16", gradY: "f16", end: "final", gradX: "add f16", gradInitial: "write f32", ...ALL },
+    { pairs: 4, x: "f32", gradY: undefined, end: "chunks", gradX: "add f32", gradInitial: "add f32", ...ALL },
+    { pairs: 4, x: "f32", gradY: "f32", end: "chunks", gradX: undefined, gradInitial: undefined, ...PLAIN },
   ],
   (spec) => ({
     buffers: {
       discrete: "read u32",
       x: `read ${spec.x}` as BufferUse,
       ...(spec.gradY && { grad_y: `read ${spec.gradY}` as BufferUse }),
-      ...(spec.hasStarts && { document_starts: "read i32" as BufferUse }),
+      ...(spec.hasStarts && { document_starts: "read i32" }),
       saved: "read vec2<f32>",
-      ...(spec.end === "final" && { grad_final: "read f32" as BufferUse }),
-      ...(spec.end === "chunks" && { chunk_states: "read vec2<f32>" as BufferUse }),
+      ...(spec.end === "final" && { grad_final: "read f32" }),
+      ...(spec.end === "chunks" && { chunk_states: "read vec2<f32>" }),
       partials: "write f32",
       ...(spec.gradX && { grad_x: spec.gradX }),
       ...(spec.gradInitial && { grad_initial: spec.gradInitial }),

@@ -66,10 +66,10 @@ export const s4dScanForward: KernelFamily<ForwardSpec> = defineKernel<ForwardSpe
     buffers: {
       discrete: "read u32",
       x: `read ${spec.x}` as BufferUse,
-      ...(spec.hasStarts && { document_starts: "read i32" as BufferUse }),
-      ...(spec.start === "initial" && { initial_state: "read f32" as BufferUse }),
-      ...(spec.start === "chunks" && { chunk_states: "read vec2<f32>" as BufferUse }),
-      ...(spec.saves && { saved: "write vec2<f32>" as BufferUse }),
+      ...(spec.hasStarts && { document_starts: "read i32" }),
+      ...(spec.start === "initial" && { initial_state: "read f32" }),
+      ...(spec.start === "chunks" && { chunk_states: "read vec2<f32>" }),
+      ...(spec.saves && { saved: "write vec2<f32>" }),
       y: `write ${spec.y}` as BufferUse,
       final_state: `${spec.start === "inPlace" ? "add" : "write"} f32` as BufferUse,
     },
@@ -90,7 +90,6 @@ const STARTS: Readonly<Record<StateSource, string>> = {
       h[i] = chunk_states[((place.sequence * params.chunks + place.chunk) * params.pairs + pair) * params.channels + place.channel];`,
 };
 
-/** WGSL: the parts of a tile's sums of all lanes, added and written: step by step, a channel a thread. */
 function forwardBody({ pairs, y, start, hasD, hasStarts, saves }: ForwardSpec): string {
   return /* wgsl */ `${DISCRETE}${threadText(pairs)}${startsText(hasStarts)}
 const TILE = ${TILE}u;
@@ -143,6 +142,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
     workgroupBarrier();
   }
+${WRITE_FINAL}
+}`;
+}
+
+/** WGSL: the states after the last step. */
+const WRITE_FINAL = /* wgsl */ `
   if (end < params.length || !place.is_channel) { return; }
   for (var i = 0u; i < PAIRS; i++) {
     let pair = pair_of(place, i);
@@ -151,9 +156,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       final_state[column] = h[i].x;
       final_state[column + 1u] = h[i].y;
     }
-  }
-}`;
-}
+  }`;
 
 /** WGSL: saves the states before a tile for the backward pass, `[sequence][saved chunk][pair][channel]`. */
 const SAVE = /* wgsl */ `
@@ -184,7 +187,7 @@ export const s4dScanEnds: KernelFamily<EndsSpec> = defineKernel<EndsSpec>(
     buffers: {
       discrete: "read u32",
       x: `read ${x}` as BufferUse,
-      ...(hasStarts && { document_starts: "read i32" as BufferUse }),
+      ...(hasStarts && { document_starts: "read i32" }),
       chunk_states: "write vec2<f32>",
       kept: "write f32",
     },
@@ -250,7 +253,7 @@ export const s4dScanChunks: KernelFamily<ChunksSpec> = defineKernel<ChunksSpec>(
     buffers: {
       discrete: "read u32",
       kept: "read f32",
-      ...(hasInitial && { initial_state: "read f32" as BufferUse }),
+      ...(hasInitial && { initial_state: "read f32" }),
       chunk_states: "add vec2<f32>",
     },
     params: CHUNK_PARAMS,

@@ -80,7 +80,10 @@ function forwardPiece(
     saves: states !== undefined,
   });
   const buffers = {
-    ...{ discrete, x, y, final_state },
+    discrete,
+    x,
+    y,
+    final_state,
     ...(starts && { document_starts: starts }),
     ...(states && { saved: states }),
     ...ofStates.buffers,
@@ -188,7 +191,10 @@ function backwardPiece(
     hasStarts: starts !== undefined,
   });
   const buffers = {
-    ...{ discrete, x: x!, saved: savedOf(saved.chunkStarts, piece, sizes.length), partials },
+    discrete,
+    x: x!,
+    saved: savedOf(saved.chunkStarts, piece, sizes.length),
+    partials,
     ...(gradY && { grad_y: gradY }),
     ...(starts && { document_starts: starts }),
     ...(final && !ofStates && { grad_final: final }),
