@@ -8,7 +8,7 @@ import { BYTES_PER_FILE_ELEMENT, elementsOf } from "./tensor-info.ts";
 import { quote } from "./text.ts";
 
 /** Element types that are written. */
-export type WriteDType = "F32" | "F16" | "BF16" | "I32" | "I64";
+export type WriteDType = "F32" | "F16" | "BF16" | "I8" | "I32" | "I64";
 
 /** A tensor to write. */
 export interface TensorToWrite {
@@ -16,7 +16,7 @@ export interface TensorToWrite {
   readonly dtype: WriteDType;
   /** Row-major, `[]` for a scalar. */
   readonly shape: readonly number[];
-  /** Gives the elements: float32 for F32, F16 and BF16 (rounded to nearest even), int32 for I32 and I64. Called once, in the order of the file. */
+  /** Gives the elements: float32 for F32, F16 and BF16 (rounded to nearest even), int32 for I8, I32 and I64. Called once, in the order of the file. */
   readonly data: () => Float32Array | Int32Array | Promise<Float32Array | Int32Array>;
 }
 
@@ -98,7 +98,7 @@ function makeHeader(tensors: readonly TensorToWrite[], metadata: Readonly<Record
 
 async function writeTensor(tensor: TensorToWrite, write: Write): Promise<void> {
   const data = await tensor.data();
-  const isInteger = tensor.dtype === "I32" || tensor.dtype === "I64";
+  const isInteger = tensor.dtype.startsWith("I");
   if (data instanceof Int32Array !== isInteger) {
     throw new DTypeError(
       `writing safetensors: tensor ${quote(tensor.name)} of ${tensor.dtype} takes ${isInteger ? "an Int32Array" : "a Float32Array"}, got the other.`,
@@ -118,6 +118,7 @@ async function writeTensor(tensor: TensorToWrite, write: Write): Promise<void> {
 /** A copy of the elements as bytes of the file (a copy also because the data may be shared memory, which streams refuse). */
 function encodeElements(dtype: WriteDType, data: Float32Array | Int32Array): Uint8Array {
   if (data instanceof Int32Array) {
+    if (dtype === "I8") return new Uint8Array(Int8Array.from(data).buffer);
     const isWide = dtype === "I64";
     return new Uint8Array((isWide ? BigInt64Array.from(data, BigInt) : Int32Array.from(data)).buffer);
   }

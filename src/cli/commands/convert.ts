@@ -11,17 +11,19 @@ import { convertCheckpoint } from "./convert/convert-checkpoint.ts";
 
 interface ConvertFlags {
   out: string;
-  dtype?: "f32" | "f16" | "bf16";
+  dtype?: keyof typeof FILE_DTYPES;
   force?: boolean;
   json?: boolean;
 }
 
-const FILE_DTYPES = { f32: "F32", f16: "F16", bf16: "BF16" } as const satisfies Record<string, WriteDType>;
+const FILE_DTYPES = { f32: "F32", f16: "F16", bf16: "BF16", int8: "I8" } as const satisfies Record<string, WriteDType>;
 
 const EXAMPLES = `
 Reads folders and hub models of Hugging Face and of state-spaces
 (pytorch_model.bin included), writes config.json, generation_config.json,
 model.safetensors and the tokenizer. One tensor is in memory at a time.
+int8 writes the weights of products as whole numbers with a scale a row, which
+this library reads and transformers does not.
 --json prints {model, out, dtype, tensors, parameters, files}.
 
 Examples:

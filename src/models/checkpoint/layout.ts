@@ -8,11 +8,15 @@ import type { Parameter } from "../../tensor/parameter.ts";
 /** Element types that are written. */
 export type FloatDType = "F32" | "F16" | "BF16";
 
-/** What config.json calls them. */
-export const CONFIG_NAMES: Readonly<Record<FloatDType, "float32" | "float16" | "bfloat16">> = {
+/** With I8 the weights of products and look-ups are whole numbers from -127 to 127, each row with a scale of its own. */
+export type SaveDType = FloatDType | "I8";
+
+/** What config.json calls them; of I8 the type of the other weights. */
+export const CONFIG_NAMES: Readonly<Record<SaveDType, "float32" | "float16" | "bfloat16">> = {
   F32: "float32",
   F16: "float16",
   BF16: "bfloat16",
+  I8: "float32",
 };
 
 /** A run of elements that a tensor of a file and a parameter share. */
@@ -27,6 +31,8 @@ export interface Piece {
 /** A tensor of a file. */
 export interface FileTensor {
   readonly shape: Shape;
+  /** Whether it is only used in products and look-ups of rows, so that it may be quantised. */
+  readonly isPackable: boolean;
   /** All its elements, in their order. */
   readonly pieces: readonly Piece[];
 }
@@ -40,8 +46,11 @@ export interface CheckpointLayout {
   /** Whether a tensor that is none of {@link tensors} may be left out (a tied head, a buffer). */
   readonly isIgnored: (name: string) => boolean;
   /** config.json, generation_config.json, in the order to write them: a folder with config.json is whole. */
-  readonly configFiles: (dtype: FloatDType) => Record<string, string>;
+  readonly configFiles: (dtype: SaveDType) => Record<string, string>;
 }
+
+/** Behind the name of an I8 tensor: the name of its scales, F32, one a row. */
+export const SCALE = "_scale";
 
 const BELONGS = "Does config.json belong to these weights?";
 /** The first number that float16 rounds to infinity. */
@@ -50,8 +59,8 @@ const BEYOND_FLOAT16 = 65520;
 const BEYOND_BFLOAT16 = 2 ** 128 - 2 ** 119;
 
 /** A tensor that is one parameter; `shape` where the file says the same elements under another. */
-export function wholeTensor(parameter: string, { shape }: Parameter, fileShape: Shape = shape): FileTensor {
-  return { shape: fileShape, pieces: [{ parameter, start: 0, fileStart: 0, count: sizeOf(shape) }] };
+export function wholeTensor(parameter: string, { shape, isPackable }: Parameter, fileShape: Shape = shape): FileTensor {
+  return { shape: fileShape, isPackable, pieces: [{ parameter, start: 0, fileStart: 0, count: sizeOf(shape) }] };
 }
 
 /**
@@ -73,7 +82,9 @@ export function matchTensors(layout: CheckpointLayout, reader: TensorReader, whe
   const missing = [...tensors.keys()].filter((name) => !found.has(name));
   if (missing.length > 0)
     throw new CheckpointError(`${where}: ${firstOf(missing)} ${missing.length > 1 ? "are" : "is"} missing. ${BELONGS}`);
-  const extra = [...found.keys()].filter((name) => !tensors.has(name) && !isIgnored(name));
+  const isScale = (name: string): boolean =>
+    name.endsWith(SCALE) && found.get(name.slice(0, -SCALE.length))?.dtype === "I8";
+  const extra = [...found.keys()].filter((name) => !tensors.has(name) && !isIgnored(name) && !isScale(name));
   if (extra.length > 0)
     throw new CheckpointError(
       `${where}: ${firstOf(extra)} ${extra.length > 1 ? "have" : "has"} no place in this model. ${BELONGS}`,
@@ -104,9 +115,9 @@ export function checkFinite(values: Float32Array, { file, name }: Pick<TensorInf
 }
 
 /** Throws CheckpointError for weights that would not be finite in the file. */
-export function checkWritable(values: Float32Array, dtype: FloatDType, info: Pick<TensorInfo, "file" | "name">): void {
+export function checkWritable(values: Float32Array, dtype: SaveDType, info: Pick<TensorInfo, "file" | "name">): void {
   checkFinite(values, info);
-  if (dtype === "F32") return;
+  if (dtype === "F32" || dtype === "I8") return;
   const beyond = dtype === "F16" ? BEYOND_FLOAT16 : BEYOND_BFLOAT16;
   const bad = values.find((value) => Math.abs(value) >= beyond);
   if (bad === undefined) return;

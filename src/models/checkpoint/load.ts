@@ -11,6 +11,7 @@ import type { Format, Tensor } from "../../tensor/tensor.ts";
 import { emptyTensor } from "../../tensor/tensor.ts";
 import type { CheckpointLayout, Piece } from "./layout.ts";
 import { checkFinite, matchTensors } from "./layout.ts";
+import { readTensorFrom } from "./read.ts";
 
 /** How weights lie in memory: f32 (packed for products), f16 (webgpu only), or int8 (quantised by rows). */
 export type WeightDType = "f32" | "f16" | "int8";
@@ -112,7 +113,7 @@ async function loadParameter(
       for (let row = 0; row < count / columns; row += rowsPerPiece) {
         const values = buffer.subarray(0, Math.min(rowsPerPiece, count / columns - row) * columns);
         const range = { start: fileStart + row * columns, count: values.length };
-        await reader.readFloat32(info.name, values, range);
+        await readTensorFrom(reader, info, values, range);
         checkFinite(values, info);
         target.writeRows(start / columns + row, values);
       }

@@ -5,13 +5,15 @@ import { makeFolder, openTensors, writeFileAtomic, writeSafetensors } from "../.
 import type { Module } from "../../nn/module.ts";
 import { unpackWeight } from "../../ops/linear/pack.ts";
 import type { Parameter } from "../../tensor/parameter.ts";
-import type { CheckpointLayout, FileTensor, FloatDType } from "./layout.ts";
-import { checkWritable, matchTensors } from "./layout.ts";
+import type { CheckpointLayout, FileTensor, SaveDType } from "./layout.ts";
+import { checkWritable, matchTensors, SCALE } from "./layout.ts";
+import { quantizeWeightRow } from "../../ops/linear/quantize.ts";
+import { readTensorFrom } from "./read.ts";
 
 /** What is written beside the weights, and their element type. */
 export interface SaveOptions {
   /** Element type in the file; default F32. */
-  dtype?: FloatDType;
+  dtype?: SaveDType;
   /** Other files of the folder, by name: the tokenizer's. */
   files?: Readonly<Record<string, string>>;
 }
@@ -31,6 +33,7 @@ export async function saveWeights(
   const tensors = [...layout.tensors].map(([name, tensor]) => ({
     name,
     shape: tensor.shape,
+    isPackable: tensor.isPackable,
     data: () => readTensor(tensor, parameters),
   }));
   await writeFolder(folder, layout, tensors, { dtype, files });
@@ -39,7 +42,7 @@ export async function saveWeights(
 /** Options of {@link copyCheckpoint}. */
 export interface ConvertOptions {
   /** Element type in the file; default: that of the source where all its tensors have one, else F32. */
-  dtype?: FloatDType | undefined;
+  dtype?: SaveDType | undefined;
   /** Other files of the folder, by name: the tokenizer's. */
   files?: Readonly<Record<string, string>> | undefined;
   /** Called after each tensor, with the share of all elements that are read. */
@@ -48,7 +51,7 @@ export interface ConvertOptions {
 
 /** What {@link copyCheckpoint} wrote. */
 export interface Converted {
-  readonly dtype: FloatDType;
+  readonly dtype: SaveDType;
   readonly tensors: number;
   readonly parameters: number;
   /** Names of the files that were written. */
@@ -72,16 +75,19 @@ export async function copyCheckpoint(
     const infos = matchTensors(layout, reader, source.description);
     const dtype = wanted ?? commonDType([...infos.values()]);
     const parameters = [...infos.values()].reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+    // Quantised tensors are read twice: see toTensors.
+    const total = dtype === "I8" ? 2 * parameters : parameters;
     let done = 0;
     const tensors = [...infos].map(([name, info]) => ({
       name,
       file: info.file,
       shape: info.shape,
+      isPackable: layout.tensors.get(name)!.isPackable,
       data: async () => {
         const data = new Float32Array(sizeOf(info.shape));
-        await reader.readFloat32(info.name, data);
+        await readTensorFrom(reader, info, data);
         done += data.length;
-        onProgress?.(done / parameters);
+        onProgress?.(done / total);
         return data;
       },
     }));
@@ -92,8 +98,9 @@ export async function copyCheckpoint(
   }
 }
 
-function commonDType(infos: readonly TensorInfo[]): FloatDType {
+function commonDType(infos: readonly TensorInfo[]): SaveDType {
   const [{ dtype }] = infos;
+  if (infos.some((info) => info.dtype === "I8")) return "I8";
   return (dtype === "F16" || dtype === "BF16") && infos.every((info) => info.dtype === dtype) ? dtype : "F32";
 }
 
@@ -102,6 +109,7 @@ interface FolderTensor {
   readonly name: string;
   readonly file?: string;
   readonly shape: readonly number[];
+  readonly isPackable: boolean;
   readonly data: () => Promise<Float32Array>;
 }
 
@@ -110,25 +118,46 @@ async function writeFolder(
   folder: string,
   { configFiles }: CheckpointLayout,
   tensors: readonly FolderTensor[],
-  { dtype, files }: { dtype: FloatDType; files: Readonly<Record<string, string>> },
+  { dtype, files }: { dtype: SaveDType; files: Readonly<Record<string, string>> },
 ): Promise<string[]> {
   const weights = "model.safetensors";
   const path = `${folder}/${weights}`;
-  const toWrite: TensorToWrite[] = tensors.map(({ name, file = path, shape, data }) => ({
-    name,
-    dtype,
-    shape,
-    data: async () => {
+  const toWrite = tensors.flatMap(({ data, ...tensor }) => {
+    const checked = async (): Promise<Float32Array> => {
       const values = await data();
-      checkWritable(values, dtype, { file, name });
+      checkWritable(values, dtype, { ...tensor, file: tensor.file ?? path });
       return values;
-    },
-  }));
+    };
+    return toTensors({ ...tensor, data: checked }, dtype);
+  });
   const texts = { ...files, ...configFiles(dtype) };
   await makeFolder(folder);
   await writeSafetensors(path, toWrite, { format: "pt" });
   for (const [name, text] of Object.entries(texts)) await writeFileAtomic(`${folder}/${name}`, text);
   return [weights, ...Object.keys(texts)];
+}
+
+/** One tensor of a file; of quantised weights two, whole numbers and scales. They are read for each, so as not to be kept. */
+function toTensors({ name, shape, isPackable, data }: FolderTensor, dtype: SaveDType): TensorToWrite[] {
+  if (dtype !== "I8") return [{ name, dtype, shape, data }];
+  if (!isPackable || shape.length !== 2) return [{ name, dtype: "F32", shape, data }];
+  const [rows, columns] = shape;
+  const quantized = async (): Promise<ReturnType<typeof quantizeWeightRow>[]> => {
+    const values = await data();
+    return Array.from({ length: rows }, (_, row) =>
+      quantizeWeightRow(values.subarray(row * columns, (row + 1) * columns)),
+    );
+  };
+  const scales = async (): Promise<Float32Array> => Float32Array.from(await quantized(), ({ scale }) => scale);
+  const numbers = async (): Promise<Int32Array> => {
+    const all = new Int32Array(rows * columns);
+    for (const [row, { values }] of (await quantized()).entries()) all.set(values.subarray(0, columns), row * columns);
+    return all;
+  };
+  return [
+    { name: `${name}${SCALE}`, dtype: "F32", shape: [rows], data: scales },
+    { name, dtype, shape, data: numbers },
+  ];
 }
 
 /** A file's tensor from the parameters that it is made of. */

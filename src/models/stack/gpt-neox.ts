@@ -63,10 +63,10 @@ export function gptNeoxLayout(model: StackModel): CheckpointLayout {
       const parameter = `${module}.${part}`;
       const source = parameters.get(parameter);
       if (!source) continue;
-      const { shape } = source;
+      const { shape, isPackable } = source;
       tensors.set(
         `${name}.${part}`,
-        pieces ? { shape, pieces: pieces(shape[1] ?? 1, parameter) } : wholeTensor(parameter, source),
+        pieces ? { shape, isPackable, pieces: pieces(shape[1] ?? 1, parameter) } : wholeTensor(parameter, source),
       );
     }
   };

@@ -88,7 +88,8 @@ export function llamaLayout(model: StackModel): CheckpointLayout {
       if (!source) continue;
       const columns = source.shape[1] ?? 1;
       const piece = { parameter: `${parameter}.${part}`, start: from * columns, fileStart: 0, count: count * columns };
-      tensors.set(`${name}.${part}`, { shape: [count, ...source.shape.slice(1)], pieces: [piece] });
+      const { isPackable } = source;
+      tensors.set(`${name}.${part}`, { shape: [count, ...source.shape.slice(1)], isPackable, pieces: [piece] });
     }
   };
   const [q, kv] = [attention.nHeads * attention.headDim, attention.nKvHeads * attention.headDim];
