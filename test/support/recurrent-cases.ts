@@ -58,10 +58,12 @@ export function recurrentCases(cell: CellName): OpCase<object>[] {
   ];
 }
 
-/** What takes the kernels for large states on a GPU, and several threads a token on a CPU. */
+/** What takes other kernels: for large states and long sequences on a GPU, several threads a token on a CPU. */
 export function largeCases(cell: CellName): OpCase<object>[] {
   return [
     recurrentCase(cell, { batch: 9, length: 3, dHidden: 132, starts: 0.3 }),
     recurrentCase(cell, { batch: 1, length: 3, dHidden: 261, hasStates: false }),
+    recurrentCase(cell, { batch: 3, length: 5, dHidden: 100, starts: 0.3 }),
+    recurrentCase(cell, { batch: 2, length: 1030, dHidden: 3, starts: 0.01 }),
   ];
 }

@@ -1,4 +1,4 @@
-// lstm against the reference and central differences; with float16 gates, cut into pieces, and with large states.
+// lstm against the reference and central differences; with float16 gates, cut into pieces, and with large states and long sequences.
 import { describe, expect, it } from "vitest";
 import { gpuBackend, hasGpu, reference, wasmBackend } from "../../../test/support/backends.ts";
 import { expectClose } from "../../../test/support/compare.ts";
@@ -36,7 +36,7 @@ async function expectAsReference(op: typeof lstm, opCase: OpCase<object>, backen
   for (const name in expected.grads) expectClose(`grad.${name}`, actual.grads[name], expected.grads[name], 1e-4);
 }
 
-describe("large states", () => {
+describe("large states and long sequences", () => {
   for (const opCase of largeCases("lstm")) {
     it.each(["simd", "relaxed"] as const)(`${opCase.name}: %s`, async (build) => {
       await expectAsReference(lstm, opCase, await wasmBackend(build, 3));

@@ -14,6 +14,7 @@ import { chooseSequenceTile, MOST_STEPS } from "./webgpu-sequence.ts";
 import { recurrentSequenceGradient } from "./webgpu-sequence-gradient.ts";
 import {
   GRADIENT_UNITS,
+  gradientLanes,
   recurrentInitialGradient,
   recurrentLastGradient,
   recurrentStepGradient,
@@ -81,7 +82,8 @@ function runTokens(
   const tile = chooseStepTile(backend, { batch, dHidden, units: GRADIENT_UNITS });
   const kernel = recurrentStepGradient({ ...spec, ...tile, width: vectorWidthOf(buffers.weight) });
   const groups = [Math.ceil(dHidden / tile.units), Math.ceil(batch / tile.rows)] as const;
-  for (let t = length - 2; t >= 0; t--) backend.dispatch(kernel, buffers, { t, ...params }, [...groups]);
+  for (let t = length - 2; t >= 0; t--)
+    backend.dispatch(kernel, buffers, { t, lanes: gradientLanes(tile), ...params }, [...groups]);
 }
 
 /** The gradients of the states before the first tokens. */
@@ -105,5 +107,5 @@ function addInitial(
   });
   const buffers = present({ weight, starts, pulled, gradH, ...(cell === "gru" && { carry }) });
   const groups = [Math.ceil(dHidden / tile.units), Math.ceil(batch / tile.rows)] as const;
-  backend.dispatch(kernel, buffers, { batch, length, dHidden }, [...groups]);
+  backend.dispatch(kernel, buffers, { lanes: gradientLanes(tile), batch, length, dHidden }, [...groups]);
 }

@@ -58,7 +58,7 @@ export const recurrentStepGradient: KernelFamily<StepGradientSpec> = defineKerne
     const tile = { units, rows, rowsAtOnce };
     return {
       buffers: { weight: `read ${vectorType("f32", width)}`, ...gradientBuffers(spec) },
-      params: ["t", ...GRADIENT_PARAMS],
+      params: ["t", "lanes", ...GRADIENT_PARAMS],
       body: /* wgsl */ `${cellGradientOf(spec.cell)}${gradientAccess(spec)}${productOf(spec.cell, tile, width)}
 
 @compute @workgroup_size(THREADS)
@@ -105,7 +105,7 @@ export const recurrentInitialGradient: KernelFamily<InitialGradientSpec> = defin
         ...(cell === "gru" && { carry: "read f32" as const }),
         gradH,
       },
-      params: GRADIENT_PARAMS,
+      params: ["lanes", ...GRADIENT_PARAMS],
       body: /* wgsl */ `${keepOf(starts)}${productOf(cell, tile, width)}
 
 @compute @workgroup_size(THREADS)
@@ -133,7 +133,7 @@ const PAIR = /* wgsl */ `
 function productOf(cell: CellName, tile: StepTile, width: VectorWidth): string {
   return /* wgsl */ `
 const UNITS = ${tile.units}u;
-const LANES = ${lanesOf(tile)}u;
+const LANES = ${gradientLanes(tile)}u;
 const GATES = ${GATES[cell]}u;
 var<private> staged_t: u32;
 fn units_of(row: u32, unit: u32) -> vec4f {
@@ -157,7 +157,8 @@ ${stagingOf(tile)}`;
 const UNITS_ONE_BY_ONE = /* wgsl */ `let last = params.dHidden - 1u;
   return vec4f(weight[at + min(unit, last)], weight[at + min(unit + 1u, last)], weight[at + min(unit + 2u, last)], weight[at + min(unit + 3u, last)]);`;
 
-function lanesOf({ units }: StepTile): number {
+/** Threads that share the sums of four units. */
+export function gradientLanes({ units }: { units: number }): number {
   return STEP_THREADS / (units / 4);
 }
 
@@ -191,5 +192,5 @@ function sumsOf(tile: StepTile, t: string): string {
     workgroupBarrier();
   }
   var through = 0.0;
-  ${sumOverLanes(tile, { lanes: lanesOf(tile), step: vectors, take })}`;
+  ${sumOverLanes(tile, { step: vectors, take })}`;
 }

@@ -12,6 +12,11 @@ import { forRows, STEP_THREADS, STEP_TILE_SAMPLES, stagingOf, sumOverLanes } fro
 /** Units of a workgroup, from many to few. */
 export const STEP_UNITS = [16, 8, 4] as const;
 
+/** Threads that share the sums of a unit. */
+export function stepLanes({ units }: { units: number }): number {
+  return STEP_THREADS / units;
+}
+
 export type StepSpec = CellSpec & StepTile & { readonly width: VectorWidth };
 
 /**
@@ -26,14 +31,13 @@ export const recurrentStep: KernelFamily<StepSpec> = defineKernel<StepSpec>(
   ],
   ({ width, units, rows, rowsAtOnce, ...spec }) => {
     const tile = { units, rows, rowsAtOnce };
-    const lanes = STEP_THREADS / units;
     const gates = Array.from({ length: GATES[spec.cell] }, (_, gate) => gate);
     return {
       buffers: { weight: `read ${vectorType("f32", width)}`, ...cellBuffers(spec) },
-      params: ["t", ...CELL_PARAMS],
+      params: ["t", "lanes", ...CELL_PARAMS],
       body: /* wgsl */ `
 const UNITS = ${units}u;
-const LANES = ${lanes}u;
+const LANES = ${stepLanes(tile)}u;
 ${cellOf(spec.cell)}${cellAccess(spec)}
 ${operandsOf(width)}${stagingOf(tile)}
 
@@ -73,7 +77,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     workgroupBarrier();
   }
   var sums = vec4f();
-  ${sumOverLanes(tile, { lanes, step: 1, take: "sums = parts[from_row + (thread % UNITS) * LANES];" })}
+  ${sumOverLanes(tile, { step: 1, take: "sums = parts[from_row + (thread % UNITS) * LANES];" })}
   if (is_pair) {
     let made = cell(own, sums + bias_of(pair_unit), h_before, c_before);
     store_cell(sequence, params.t, pair_unit, made);

@@ -67,13 +67,10 @@ fn stage(first: u32, sequence: u32, thread: u32) {
 
 /**
  * WGSL: the sums over lanes of `sum0`, `sum1` ..., one of each row of the tile. Threads of one sum are `step` apart, and
- * there are `lanes` of them; `use(row)` is the text for the rows from `first` to `first + AT_ONCE`, whose sums lie in
- * parts[(row - first) * THREADS + the first of their threads].
+ * there are `params.lanes` of them: a parameter, so that no compiler unrolls a loop with a barrier. `take` is what a thread
+ * does for its `pair_row`, whose sums lie in parts[from_row + the first of their threads].
  */
-export function sumOverLanes(
-  tile: StepTile,
-  { lanes, step, take }: { lanes: number; step: number; take: string },
-): string {
+export function sumOverLanes(tile: StepTile, { step, take }: { step: number; take: string }): string {
   const rounds = tile.rows / tile.rowsAtOnce;
   return Array.from({ length: rounds }, (_, round) => {
     const first = round * tile.rowsAtOnce;
@@ -84,7 +81,7 @@ export function sumOverLanes(
     return /* wgsl */ `
   ${stores.join("\n  ")}
   workgroupBarrier();
-  for (var half = ${lanes / 2}u; half > 0u; half /= 2u) {
+  for (var half = params.lanes / 2u; half > 0u; half /= 2u) {
     if (lane < half) {
       for (var i = 0u; i < AT_ONCE; i++) { parts[i * THREADS + thread] += parts[i * THREADS + thread + half * ${step}u]; }
     }

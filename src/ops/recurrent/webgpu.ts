@@ -9,7 +9,7 @@ import { recurrentBegin } from "./webgpu-begin.ts";
 import type { RecurrentForward } from "./cells.ts";
 import { STATES } from "./cells.ts";
 import { chooseSequenceTile, MOST_STEPS, recurrentSequence } from "./webgpu-sequence.ts";
-import { recurrentStep, STEP_UNITS } from "./webgpu-step.ts";
+import { recurrentStep, STEP_UNITS, stepLanes } from "./webgpu-step.ts";
 import { chooseStepTile } from "./webgpu-tiles.ts";
 
 /** Below so many tokens the steps are dispatched one by one: a sequence must be worth loading the weight. */
@@ -55,7 +55,8 @@ function forwardPart(
   const tile = chooseStepTile(backend, { batch, dHidden, units: STEP_UNITS });
   const kernel = recurrentStep({ ...spec, ...tile, width: vectorWidthOf(weight) });
   const groups = [Math.ceil(dHidden / tile.units), Math.ceil(batch / tile.rows)] as const;
-  for (let t = 0; t < length; t++) backend.dispatch(kernel, buffers, { t, ...params }, [...groups]);
+  for (let t = 0; t < length; t++)
+    backend.dispatch(kernel, buffers, { t, lanes: stepLanes(tile), ...params }, [...groups]);
 }
 
 /** Without what is undefined. */
