@@ -5,10 +5,16 @@ import { add } from "../../../ops/add/index.ts";
 import { causalConv1d } from "../../../ops/causal-conv1d/index.ts";
 import { crossEntropy } from "../../../ops/cross-entropy/index.ts";
 import { embedding } from "../../../ops/embedding/index.ts";
+import { expandRows } from "../../../ops/expand-rows/index.ts";
 import { expertMlp } from "../../../ops/expert-mlp/index.ts";
+import { gelu } from "../../../ops/gelu/index.ts";
+import { gru } from "../../../ops/gru/index.ts";
+import { layerNorm } from "../../../ops/layer-norm/index.ts";
 import { linearCrossEntropy } from "../../../ops/linear-cross-entropy/index.ts";
 import { linear } from "../../../ops/linear/index.ts";
 import { createPackedWeight } from "../../../ops/linear/pack.ts";
+import { lstm } from "../../../ops/lstm/index.ts";
+import { multiply } from "../../../ops/multiply/index.ts";
 import { rmsNorm } from "../../../ops/rms-norm/index.ts";
 import { routeExperts } from "../../../ops/route-experts/index.ts";
 import { negativeExp, selectiveScan } from "../../../ops/selective-scan/index.ts";
@@ -96,6 +102,13 @@ function samplePacked(format: "panels" | "int8"): OpSample {
   });
 }
 
+/** A recurrence with so many gates a unit. */
+function recurrence(gates: number, units: number) {
+  const state: SampleInput = { shape: [BATCH, units] };
+  const weight: SampleInput = { shape: [gates * units, units], element: (random) => random.normal() / 5 };
+  return { gates: activation(gates * units), weight, initialH: state, documentStarts };
+}
+
 export const OP_SAMPLES: readonly OpSample[] = [
   sampleOp(embedding, { ids: ids(VOCABULARY), weight: { shape: [VOCABULARY, WIDTH] } }, {}),
   sampleOp(rmsNorm, { x: activation(WIDTH), weight: vector(WIDTH) }, {}),
@@ -117,6 +130,14 @@ export const OP_SAMPLES: readonly OpSample[] = [
   sampleOp(expertMlp, experts(2, 64, 48), {}, "expertMlp, wide"),
   sampleOp(causalConv1d, CONV, { silu: true }),
   sampleOp(negativeExp, { x: { shape: [WIDTH, STATES] } }, {}),
+  sampleOp(multiply, { a: activation(WIDTH), b: activation(WIDTH) }, {}),
+  sampleOp(expandRows, { row: vector(WIDTH) }, { shape: [BATCH, LENGTH] }),
+  sampleOp(layerNorm, { x: activation(WIDTH), weight: vector(WIDTH), bias: vector(WIDTH) }, {}),
+  sampleOp(gelu, { x: activation(WIDTH) }, {}, "gelu"),
+  sampleOp(gelu, { x: activation(WIDTH) }, { approximate: "tanh" }, "gelu, tanh"),
+  sampleOp(lstm, { ...recurrence(4, WIDTH), initialC: { shape: [BATCH, WIDTH] } }, {}, "lstm"),
+  sampleOp(lstm, recurrence(4, INPUTS), {}, "lstm, large"),
+  sampleOp(gru, { ...recurrence(3, WIDTH), bias: vector(3 * WIDTH) }, {}),
   sampleOp(selectiveScan, scan(1), {}, "selectiveScan"),
   sampleOp(selectiveScan, scan(2), { groups: 2, softplus: false }, "selectiveScan, groups"),
   sampleFunction("sumSquares", { x: rows(WIDTH) }, ({ x }) => ({ sum: sumSquares([x]) })),
