@@ -15,7 +15,7 @@ export function forward(
   const capacity = keys.shape[1];
   for (let row = 0; row < q.rows; row++) {
     const sequence = Math.floor(row / length);
-    const place = hostData(lengths)[lengths.offset + sequence * lengths.rowStride] + (row % length);
+    const place = hostData(lengths)[lengths.offset + sequence] + (row % length);
     if (place >= capacity) {
       headAt(y, row, 0, y.columns).fill(NaN);
       continue;

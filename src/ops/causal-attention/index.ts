@@ -7,6 +7,8 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { headsOf } from "./heads.ts";
 import * as reference from "./reference.ts";
+import * as webgpuGradient from "./webgpu-gradient.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type AttentionInputs = {
   readonly q: Tensor;
@@ -52,6 +54,6 @@ export const causalAttention: Op<AttentionInputs, AttentionOutputs, AttentionOpt
   },
   /** The logarithm of the softmax's denominator: enough to compute its probabilities again. */
   saves: ({ q }, { headDim }) => ({ logSum: { shape: [q.shape[0], q.shape[1], q.columns / headDim] } }),
-  kernels: { reference: reference.forward },
-  gradient: { of: ["q", "k", "v"], kernels: { reference: reference.backward } },
+  kernels: { reference: reference.forward, webgpu: webgpu.forward },
+  gradient: { of: ["q", "k", "v"], kernels: { reference: reference.backward, webgpu: webgpuGradient.backward } },
 });
