@@ -34,3 +34,4 @@ export { routeBalance, routeExperts, routeExpertsBackward } from "./route-expert
 export { combineExperts, expertGateBackward, expertGemm, gatherTokens, sortByExpert } from "./expert-mlp";
 export { recurrentBegin, recurrentForward } from "./recurrent";
 export { recurrentBackward } from "./recurrent-backward";
+export { rotary } from "./rotary";

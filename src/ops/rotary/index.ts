@@ -6,6 +6,8 @@ import { defineOp } from "../../tensor/define-op.ts";
 import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type RotaryInputs = { readonly x: Tensor; readonly positions?: Tensor | undefined };
 export type RotaryOutputs = { readonly y: Tensor };
@@ -50,6 +52,9 @@ export const rotary: Op<RotaryInputs, RotaryOutputs, RotaryOptions> = defineOp<
       throw new DTypeError(`rotary: positions must be i32, got ${positions.dtype}.`);
     return { y: { shape: x.shape, dtype: x.dtype } };
   },
-  kernels: { reference: reference.forward },
-  gradient: { of: ["x"], kernels: { reference: reference.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["x"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpu.backward },
+  },
 });
