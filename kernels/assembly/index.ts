@@ -35,3 +35,5 @@ export { combineExperts, expertGateBackward, expertGemm, gatherTokens, sortByExp
 export { recurrentBegin, recurrentForward } from "./recurrent";
 export { recurrentBackward } from "./recurrent-backward";
 export { rotary } from "./rotary";
+export { attention } from "./attention";
+export { attentionGradQ, attentionGradKv } from "./attention-backward";

@@ -42,7 +42,7 @@ export interface CachedAttentionOptions {
  * @param keys, values `[batch, capacity, nKvHeads · headDim]`, closed-up rows
  * @param lengths i32 `[batch]`, 0..capacity - length. Tokens beyond the capacity are not kept, and their y is NaN
  * @returns y, the shape and dtype of q
- * @throws ShapeError, DTypeError, BackendError
+ * @throws ShapeError, DTypeError, BackendError; ConfigError for a headDim above 256
  */
 export const cachedAttention: Op<CachedAttentionInputs, CachedAttentionOutputs, CachedAttentionOptions> = defineOp<
   CachedAttentionInputs,

@@ -1,7 +1,10 @@
 // How queries, keys and values are cut into heads, and the rules about it.
-import { ShapeError } from "../../core/errors.ts";
+import { ConfigError, ShapeError } from "../../core/errors.ts";
 import { formatShape, isSameShape } from "../../core/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+
+/** Channels of a head, for which kernels have room. */
+const MOST_CHANNELS = 256;
 
 export interface Heads {
   readonly batch: number;
@@ -14,12 +17,14 @@ export interface Heads {
   readonly group: number;
 }
 
-/** @throws ShapeError in the name of `op` */
+/** @throws ShapeError, ConfigError in the name of `op` */
 export function headsOf(op: string, { q, k, v }: { q: Tensor; k: Tensor; v: Tensor }, headDim: number): Heads {
   const [batch, length] = q.shape;
   const nHeads = q.columns / headDim;
   const nKvHeads = k.columns / headDim;
-  if (q.shape.length !== 3 || !length || !(headDim > 0) || !Number.isInteger(nHeads))
+  if (!(Number.isInteger(headDim) && headDim >= 1 && headDim <= MOST_CHANNELS))
+    throw new ConfigError(`${op}: headDim must be within 1..${MOST_CHANNELS}, got ${headDim}.`);
+  if (q.shape.length !== 3 || !length || !Number.isInteger(nHeads))
     throw new ShapeError(
       `${op}: q must be [batch, length >= 1, nHeads · headDim] with headDim ${headDim}, got ${formatShape(q.shape)}.`,
     );

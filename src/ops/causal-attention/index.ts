@@ -7,6 +7,7 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { headsOf } from "./heads.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
 import * as webgpuGradient from "./webgpu-gradient.ts";
 import * as webgpu from "./webgpu.ts";
 
@@ -34,7 +35,7 @@ export interface AttentionOptions {
  * @param firstVisible i32 `[batch, length]`, 0..t, optional: the first key that token t may see, so that documents side by
  * side do not see each other
  * @returns y, the shape and dtype of q
- * @throws ShapeError, DTypeError
+ * @throws ShapeError, DTypeError; ConfigError for a headDim above 256
  */
 export const causalAttention: Op<AttentionInputs, AttentionOutputs, AttentionOptions> = defineOp<
   AttentionInputs,
@@ -54,6 +55,9 @@ export const causalAttention: Op<AttentionInputs, AttentionOutputs, AttentionOpt
   },
   /** The logarithm of the softmax's denominator: enough to compute its probabilities again. */
   saves: ({ q }, { headDim }) => ({ logSum: { shape: [q.shape[0], q.shape[1], q.columns / headDim] } }),
-  kernels: { reference: reference.forward, webgpu: webgpu.forward },
-  gradient: { of: ["q", "k", "v"], kernels: { reference: reference.backward, webgpu: webgpuGradient.backward } },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
+  gradient: {
+    of: ["q", "k", "v"],
+    kernels: { reference: reference.backward, wasm: wasm.backward, webgpu: webgpuGradient.backward },
+  },
 });

@@ -63,7 +63,7 @@ export const attentionGradKv: KernelFamily<GradKvSpec> = defineKernel<GradKvSpec
       ...(spec.gradV && { gradV: vectorUse(spec.gradV, spec.width) }),
       ...(spec.grads && { grads: vectorUse(spec.grads, spec.width) }),
     },
-    params: ["length", "group", "scale: f32", "skipK", "skipV"],
+    params: ["length", "head", "group", "scale: f32", "skipK", "skipV"],
     body: gradKvBody(spec),
   }),
 );

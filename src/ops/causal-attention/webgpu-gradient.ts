@@ -94,7 +94,7 @@ function dispatchGradQ(
     documents: firstVisible !== undefined,
   });
   const groups = [Math.ceil(length / tile.tileRows), nHeads, batch] as const;
-  backend.dispatch(kernel, { ...shared(pass), gradQ }, { length, group, scale }, groups);
+  backend.dispatch(kernel, { ...shared(pass), gradQ }, { length, head: Math.ceil(headDim / 4), group, scale }, groups);
 }
 
 /** The gradients of k and v are often halves of one tensor: then they are written together, as one buffer. */
@@ -148,7 +148,12 @@ function dispatchPlaces(
   const { grads } = places;
   const skips = { skipK: grads ? gradK!.offset - grads.offset : 0, skipV: grads ? gradV!.offset - grads.offset : 0 };
   const groups = [Math.ceil(length / tile.tileRows), nKvHeads, batch] as const;
-  backend.dispatch(kernel, { ...shared(pass), ...places }, { length, group, scale, ...skips }, groups);
+  backend.dispatch(
+    kernel,
+    { ...shared(pass), ...places },
+    { length, head: Math.ceil(headDim / 4), group, scale, ...skips },
+    groups,
+  );
 }
 
 function useOf(backend: WebGpuBackend, place: Place, dtype: string): BufferUse {
@@ -216,7 +221,7 @@ const attentionGradQ: KernelFamily<GradQSpec> = defineKernel<GradQSpec>(
       ...(spec.documents && { firstVisible: "read i32" }),
       gradQ: vectorUse(spec.grad, spec.width),
     },
-    params: ["length", "group", "scale: f32"],
+    params: ["length", "head", "group", "scale: f32"],
     body: gradQBody(spec),
   }),
 );

@@ -113,23 +113,24 @@ export function tileUse(access: "read" | "write" | "add", type: string, width: V
 }
 
 /**
- * WGSL: `read_NAME(base, row, end, part)`: vector `part` of a head in a row, zeros from row `end` on. `base` is the element
- * at which the head begins in row 0.
+ * WGSL: `read_NAME(base, row, end, part)`: vector `part` of a head in a row, zeros from row `end` (at least 1) on and behind
+ * the head. `base` is the element at which the head begins in row 0. Without branches, so that loads go side by side.
  */
 export function headReader(name: string, width: VectorWidth, headDim: number): string {
-  const { head } = { head: Math.ceil(headDim / 4) };
+  const head = Math.ceil(headDim / 4);
+  const place = `base + min(row, end - 1u) * params.${name}_stride`;
   if (width === 4)
     return /* wgsl */ `
 fn read_${name}(base: u32, row: u32, end: u32, part: u32) -> vec4f {
-  if (row >= end || part >= ${head}u) { return vec4f(); }
-  return vec4f(${name}[(base + row * params.${name}_stride) / 4u + part]);
+  let value = vec4f(${name}[(${place}) / 4u + min(part, ${head - 1}u)]);
+  return select(vec4f(), value, row < end && part < ${head}u);
 }`;
   return /* wgsl */ `
 fn read_${name}(base: u32, row: u32, end: u32, part: u32) -> vec4f {
   var value = vec4f();
-  if (row >= end || part >= ${head}u) { return value; }
-  for (var i = 0u; i < min(4u, ${headDim}u - 4u * part); i++) {
-    value[i] = f32(${name}[base + row * params.${name}_stride + 4u * part + i]);
+  if (row >= end) { return value; }
+  for (var i = 0u; i < min(4u, max(${headDim}u, 4u * part) - 4u * part); i++) {
+    value[i] = f32(${name}[${place} + 4u * part + i]);
   }
   return value;
 }`;
@@ -176,11 +177,11 @@ const read = ({ name, base, first, end }: Rows, row: string, part: string): stri
 export function multiplyHeads(scores: string, a: Rows, b: Rows, { threadRows }: Tile): string {
   return /* wgsl */ `
 ${each(threadRows, (r) => `    var ${scores}_${r} = vec4f();`)}
-    for (var begun = 0u; begun < HEAD; begun += PART) {
-      for (var i = thread; i < ROWS * PART; i += THREADS) {
+    for (var begun = 0u; begun < params.head; begun += PART) {
+      for (var i = thread; i < ROWS * parts; i += THREADS) {
         left[i / PART * LEFT_STRIDE + i % PART] = ${read(a, "i / PART", "begun + i % PART")};
       }
-      for (var i = thread; i < ACROSS * PART; i += THREADS) {
+      for (var i = thread; i < ACROSS * parts; i += THREADS) {
         let part = i % PART;
         let column = i / PART;
         var lines: mat4x4f;
@@ -190,7 +191,7 @@ ${each(4, (j) => `        lines[${j}] = ${read(b, `4u * column + ${j}u`, "begun 
 ${each(4, (j) => `        right[at + ${j}u * ACROSS] = lines[${j}];`)}
       }
       workgroupBarrier();
-      for (var part = 0u; part < PART; part++) {
+      for (var part = 0u; part < parts; part++) {
         let at = 4u * part * ACROSS + (across ^ (part & SWIZZLE));
 ${each(4, (j) => `        let b_${j} = right[at + ${j}u * ACROSS];`)}
 ${each(threadRows, (r) => `        let a_${r} = left[(down * THREAD_ROWS + ${r}u) * LEFT_STRIDE + part];`)}
@@ -218,11 +219,11 @@ export function addWeighted(sums: string, b: Rows, { threadRows }: Tile, own: nu
   const column = (o: number): string => `min(across + ${o}u * ACROSS, HEAD - 1u)`;
   return /* wgsl */ `
     for (var begun = 0u; begun < COLUMNS; begun += CHUNK) {
-      for (var i = thread; i < CHUNK * HEAD; i += THREADS) {
+      for (var i = thread; i < CHUNK * params.head; i += THREADS) {
         right[i] = ${read(b, "begun + i / HEAD", "i % HEAD")};
       }
       workgroupBarrier();
-      for (var step = 0u; step < CHUNK / 4u; step++) {
+      for (var step = 0u; step < chunks; step++) {
 ${each(threadRows, (r) => `        let a_${r} = weights[(down * THREAD_ROWS + ${r}u) * WEIGHT_STRIDE + begun / 4u + step];`)}
 ${each(
   own,
@@ -253,7 +254,7 @@ ${each(own, (o) => `      { let part = across + ${o}u * ACROSS; if (part < HEAD)
   );
 }
 
-/** WGSL: the head of an entry point: `thread`, `across` and `down`. */
+/** WGSL: the head of an entry point: `thread`, `across` and `down`. Its kernel has the parameter `head`: vectors of a head. */
 export const TILE_ENTRY: string = /* wgsl */ `
 @compute @workgroup_size(THREADS)
 fn main(
@@ -262,4 +263,7 @@ fn main(
   @builtin(local_invocation_index) thread: u32,
 ) {
   let across = thread % ACROSS;
-  let down = thread / ACROSS;`;
+  let down = thread / ACROSS;
+  // PART and CHUNK / 4, as numbers that compilers do not know: software adapters take long to compile unrolled loops.
+  let parts = min(PART, params.head);
+  let chunks = min(CHUNK / 4u, CHUNK * params.head);`;

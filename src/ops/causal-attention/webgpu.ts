@@ -48,7 +48,7 @@ export function forward(
       cached: false,
     });
     const buffers = { q, k, v, y, ...(firstVisible && { firstVisible }), ...(logSum && { logSum }) };
-    const params = { length, group, keyRows: length, scale, nan: 0 };
+    const params = { length, head: Math.ceil(headDim / 4), group, keyRows: length, scale, nan: 0 };
     backend.dispatch(kernel, buffers, params, [Math.ceil(length / tile.tileRows), nHeads, q.shape[0]]);
   });
 }
@@ -115,7 +115,7 @@ export const attentionTiles: KernelFamily<TilesSpec> = defineKernel<TilesSpec>(
       ...(spec.saves && { logSum: "write f32" }),
       ...(spec.cached && { lengths: "read i32" }),
     },
-    params: ["length", "group", "keyRows", "scale: f32", "nan"],
+    params: ["length", "head", "group", "keyRows", "scale: f32", "nan"],
     body: tilesBody(spec),
   }),
 );
