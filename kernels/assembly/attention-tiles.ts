@@ -103,6 +103,7 @@ export function multiplyTiles(
   a: usize, aStride: usize, b: usize, bStride: usize, c: usize, cStride: usize,
   rows: i32, columns: i32, steps: i32, adds: bool,
 ): void {
+  if (rows == 1) return multiplyRow(a, b, bStride, c, columns, steps, adds);
   const aRow = aStride << 2;
   const bRow = bStride << 2;
   const cRow = cStride << 2;
@@ -137,6 +138,25 @@ export function multiplyTiles(
       v128.store(c0 + 2 * cRow, z0); v128.store(c0 + 2 * cRow, z1, 16);
       v128.store(c0 + 3 * cRow, w0); v128.store(c0 + 3 * cRow, w1, 16);
     }
+  }
+}
+
+/** {@link multiplyTiles} for one row, with the same bits: decoding. */
+function multiplyRow(a: usize, b: usize, bStride: usize, c: usize, columns: i32, steps: i32, adds: bool): void {
+  const bRow = bStride << 2;
+  for (let column = 0; column < columns; column += 8) {
+    const target = c + (<usize>column << 2);
+    let x0 = adds ? v128.load(target) : f32x4.splat(0);
+    let x1 = adds ? v128.load(target, 16) : f32x4.splat(0);
+    let left = a;
+    let right = b + (<usize>column << 2);
+    for (let step = 0; step < steps; step++, left += 4, right += bRow) {
+      const ax = v128.load32_splat(left);
+      x0 = fma(ax, v128.load(right), x0);
+      x1 = fma(ax, v128.load(right, 16), x1);
+    }
+    v128.store(target, x0);
+    v128.store(target, x1, 16);
   }
 }
 

@@ -37,3 +37,4 @@ export { recurrentBackward } from "./recurrent-backward";
 export { rotary } from "./rotary";
 export { attention } from "./attention";
 export { attentionGradQ, attentionGradKv } from "./attention-backward";
+export { cacheAppend, advanceLengths } from "./cache";

@@ -4,6 +4,8 @@ import { defineOp } from "../../tensor/define-op.ts";
 import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type AdvanceLengthsInputs = { readonly lengths: Tensor };
 export type AdvanceLengthsOutputs = Record<string, never>;
@@ -28,5 +30,5 @@ export const advanceLengths: Op<AdvanceLengthsInputs, AdvanceLengthsOutputs, Adv
     if (lengths.dtype !== "i32") throw new DTypeError(`advanceLengths: lengths must be i32, got ${lengths.dtype}.`);
     return {};
   },
-  kernels: { reference: reference.forward },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
 });

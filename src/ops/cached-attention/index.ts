@@ -6,6 +6,8 @@ import type { Op } from "../../tensor/define-op.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { headsOf } from "../causal-attention/heads.ts";
 import * as reference from "./reference.ts";
+import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 export type CachedAttentionInputs = {
   readonly q: Tensor;
@@ -62,7 +64,11 @@ export const cachedAttention: Op<CachedAttentionInputs, CachedAttentionOutputs, 
     if (lengths.dtype !== "i32") throw new DTypeError(`cachedAttention: lengths must be i32, got ${lengths.dtype}.`);
     if (!keys.isContiguous || !values.isContiguous)
       throw new BackendError("cachedAttention: the cache must have closed-up rows, since it changes in place.");
+    if (keys.storage === values.storage)
+      throw new BackendError(
+        "cachedAttention: keys and values must be tensors of their own, since kernels write both.",
+      );
     return { y: { shape: q.shape, dtype: q.dtype } };
   },
-  kernels: { reference: reference.forward },
+  kernels: { reference: reference.forward, wasm: wasm.forward, webgpu: webgpu.forward },
 });
