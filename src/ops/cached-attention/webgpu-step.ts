@@ -10,14 +10,15 @@ import { each, headReader, headWriter, tileUse } from "../causal-attention/webgp
 import type { VectorWidth } from "../webgpu-elements.ts";
 import { WORKGROUP } from "../webgpu-elements.ts";
 
-/** Threads of a workgroup, about; and keys that each has of a block. */
+/** Threads of a workgroup, about; keys that they read at once, at the most; and keys that each has of a block. */
 const THREADS = 128;
+const MOST_LANES = 32;
 const KEYS_PER_THREAD = 4;
 
 /** How a workgroup shares a block of keys. */
 export function blockOf(headDim: number): { readonly lanes: number; readonly head: number; readonly keys: number } {
   const head = Math.ceil(headDim / 4);
-  const lanes = Math.max(1, Math.floor(THREADS / head));
+  const lanes = Math.min(MOST_LANES, Math.max(1, Math.floor(THREADS / head)));
   return { lanes, head, keys: lanes * KEYS_PER_THREAD };
 }
 
@@ -76,7 +77,7 @@ const HEADS = ${heads}u;
 const LOG2_E = 1.4426950408889634;
 const LEAST = -1e30;
 var<workgroup> products: array<f32, HEADS * KEYS * (HEAD + 1u)>;
-var<workgroup> scores: array<vec4f, HEADS * KEYS / 4u>;
+var<workgroup> scores: array<f32, HEADS * KEYS>;
 var<workgroup> lane_sums: array<vec4f, THREADS>;
 var<workgroup> lane_totals: array<f32, LANES>;
 ${["q", "k", "v", "keys", "values"].map((name) => headReader(name, width, headDim)).join("")}
@@ -132,16 +133,10 @@ ${each(heads, (h) =>
   ),
 )}
     workgroupBarrier();
-    // Four scores a thread, as a vector: threads may not write parts of one.
-    for (var i = thread; i < HEADS * KEYS / 4u; i += THREADS) {
-      var four = vec4f();
-      for (var j = 0u; j < 4u; j++) {
-        let row = 4u * i + j;
-        var score = 0.0;
-        for (var at = 0u; at < HEAD; at++) { score += products[row * (HEAD + 1u) + at]; }
-        four[j] = select(LEAST, score, key + row % KEYS < end);
-      }
-      scores[i] = four;
+    for (var row = thread; row < HEADS * KEYS; row += THREADS) {
+      var score = 0.0;
+      for (var at = 0u; at < HEAD; at++) { score += products[row * (HEAD + 1u) + at]; }
+      scores[row] = select(LEAST, score, key + row % KEYS < end);
     }
     workgroupBarrier();
 ${each(heads, (h) => headBlock(h))}
@@ -149,9 +144,8 @@ ${each(heads, (h) => headBlock(h))}
 
 /** The block's weights for a head: what was summed before shrinks where a larger score came. */
 const headBlock = (h: number): string => /* wgsl */ `
-    var largest_${h} = vec4f(most_${h});
-    for (var i = 0u; i < KEYS / 4u; i++) { largest_${h} = max(largest_${h}, scores[${h}u * KEYS / 4u + i]); }
-    let next_${h} = max(max(largest_${h}.x, largest_${h}.y), max(largest_${h}.z, largest_${h}.w));
+    var next_${h} = most_${h};
+    for (var i = 0u; i < KEYS; i++) { next_${h} = max(next_${h}, scores[${h}u * KEYS + i]); }
     let shrink_${h} = exp2(most_${h} - next_${h});
     most_${h} = next_${h};
     sum_${h} *= shrink_${h};
@@ -159,8 +153,7 @@ const headBlock = (h: number): string => /* wgsl */ `
 ${each(
   KEYS_PER_THREAD,
   (n) => `    {
-      let at = lane + ${n}u * LANES;
-      let weight = exp2(scores[(${h}u * KEYS + at) / 4u][at % 4u] - next_${h});
+      let weight = exp2(scores[${h}u * KEYS + lane + ${n}u * LANES] - next_${h});
       total_${h} += weight;
       sum_${h} += weight * value_${n};
     }`,

@@ -16,8 +16,8 @@ import { attentionStep, blockOf, combineSplits } from "./webgpu-step.ts";
 /** The bits of a number that is none. */
 const NAN = 0x7fc00000;
 /** Workgroups that keep a large GPU reading, and blocks of keys that are worth a workgroup of their own. */
-const ENOUGH_GROUPS = 1024;
-const LEAST_BLOCKS = 4;
+const ENOUGH_GROUPS = 2048;
+const LEAST_BLOCKS = 2;
 /** Query heads that a workgroup has at a time, at the most. */
 const MOST_HEADS = 4;
 
