@@ -1,4 +1,5 @@
 // All cases, in the order in which they run.
+import { ATTENTION_CASES } from "./attention.ts";
 import type { GpuCase } from "./case.ts";
 import { DECODE_CASES } from "./decode.ts";
 import { ELEMENT_CASES } from "./elements.ts";
@@ -14,6 +15,7 @@ export const CASES: readonly GpuCase[] = [
   ...LINEAR_CASES,
   ...ELEMENT_CASES,
   ...EXPERT_CASES,
+  ...ATTENTION_CASES,
   ...DECODE_CASES,
   ...TRAIN_CASES,
 ];
