@@ -2,6 +2,7 @@
 import type { Random } from "../../../core/random.ts";
 import { adamwStep, scaleInPlace } from "../../../ops/adamw/index.ts";
 import { add } from "../../../ops/add/index.ts";
+import { causalAttention } from "../../../ops/causal-attention/index.ts";
 import { causalConv1d } from "../../../ops/causal-conv1d/index.ts";
 import { crossEntropy } from "../../../ops/cross-entropy/index.ts";
 import { embedding } from "../../../ops/embedding/index.ts";
@@ -17,6 +18,7 @@ import { lstm } from "../../../ops/lstm/index.ts";
 import { multiply } from "../../../ops/multiply/index.ts";
 import { rmsNorm } from "../../../ops/rms-norm/index.ts";
 import { routeExperts } from "../../../ops/route-experts/index.ts";
+import { rotary } from "../../../ops/rotary/index.ts";
 import { negativeExp, selectiveScan } from "../../../ops/selective-scan/index.ts";
 import type { ScanInputs } from "../../../ops/selective-scan/index.ts";
 import { siluGate } from "../../../ops/silu-gate/index.ts";
@@ -140,6 +142,12 @@ export const OP_SAMPLES: readonly OpSample[] = [
   sampleOp(gru, { ...recurrence(3, WIDTH), bias: vector(3 * WIDTH) }, {}),
   sampleOp(selectiveScan, scan(1), {}, "selectiveScan"),
   sampleOp(selectiveScan, scan(2), { groups: 2, softplus: false }, "selectiveScan, groups"),
+  sampleOp(
+    rotary,
+    { x: activation(40), positions: { shape: [BATCH], dtype: "i32", element: () => 1000 } },
+    { headDim: 8 },
+  ),
+  sampleOp(causalAttention, { q: activation(32), k: activation(16), v: activation(16) }, { headDim: 8 }),
   sampleFunction("sumSquares", { x: rows(WIDTH) }, ({ x }) => ({ sum: sumSquares([x]) })),
   sampleFunction("scaleInPlace", { x: rows(WIDTH) }, ({ x }) => {
     scaleInPlace(x, 0.3);
