@@ -77,6 +77,7 @@ function gradKvBody(spec: GradKvSpec): string {
   return /* wgsl */ `${tileHeader(spec, headDim)}
 ${["q", "k", "v", "gradY"].map((name) => headReader(name, width, headDim)).join("")}
 ${written.map((name) => headWriter(name, (spec.grads ?? (name === "gradK" ? spec.gradK : spec.gradV))!, width, headDim)).join("")}
+${documents ? DOCUMENT_MEMORY : ""}
 ${TILE_ENTRY}
   let tile_row = group.x * ROWS;
   let key_head = group.y;
@@ -107,6 +108,20 @@ const VALUE_ROWS = { name: "v", base: "v_base", first: "tile_row", end: "params.
 const QUERY_ROWS = { name: "q", base: "q_base", first: "query", end: "params.length" };
 const GRAD_ROWS = { name: "gradY", base: "gradY_base", first: "query", end: "params.length" };
 
+/** Goes on where no query of the tile sees a key: those of later documents. */
+const SKIP_QUERIES = /* wgsl */ `
+    if (down == 0u) { column_firsts[across] = min(min(firsts.x, firsts.y), min(firsts.z, firsts.w)); }
+    workgroupBarrier();
+    if (thread == 0u) {
+      tile_first = column_firsts[0];
+      for (var i = 1u; i < ACROSS; i++) { tile_first = min(tile_first, column_firsts[i]); }
+    }
+    if (workgroupUniformLoad(&tile_first) >= tile_row + ROWS) { continue; }`;
+
+const DOCUMENT_MEMORY = /* wgsl */ `
+var<workgroup> column_firsts: array<u32, ACROSS>;
+var<workgroup> tile_first: u32;`;
+
 /** Probabilities of the tile: score_ROW, four queries a vector. */
 function tileOfQueries(spec: GradKvSpec, documents: boolean): string {
   const ofQueries = (buffer: string): string =>
@@ -119,7 +134,7 @@ function tileOfQueries(spec: GradKvSpec, documents: boolean): string {
     let rows = first_row + min(queries, vec4u(params.length - 1u));
     let log_sums = ${ofQueries("logSum")} * LOG2_E;
     let means = ${ofQueries("mean")};
-${documents ? `    let firsts = vec4u(${first.join(", ")});` : ""}
+${documents ? `    let firsts = vec4u(${first.join(", ")});\n${SKIP_QUERIES}` : ""}
 ${multiplyHeads("score", KEY_ROWS, QUERY_ROWS, spec)}
 ${each(spec.threadRows, (r) => {
   const key = `vec4u(tile_row + down * THREAD_ROWS + ${r}u)`;

@@ -37,7 +37,7 @@ export function tileFor(backend: WebGpuBackend, length: number, headDim: number)
 function vectorsOf(tile: Tile, headDim: number): number {
   const { left, right, weights } = sizesOf(tile, headDim);
   // Some bytes beside them: what a pass shares among its threads.
-  return left + right + weights + 4;
+  return left + right + weights + 8;
 }
 
 interface Sizes {
