@@ -14,7 +14,10 @@ export interface MixerContext {
   readonly documentStarts?: Tensor | undefined;
   /** i32 `[batch, length]`: the first position of this call that each token may look back to; with documentStarts. */
   readonly firstVisible?: Tensor | undefined;
-  /** Write the new state over the given one. Always so without a tape, never with one. */
+  /**
+   * Write the new state over the given one: so it is without gradients, and never with them. What a block does must follow
+   * from this, not from the tape, which is absent when a block is computed to be forgotten and made again.
+   */
   readonly inPlace: boolean;
   /** The state is that before the first token: zeros. */
   readonly isFresh: boolean;

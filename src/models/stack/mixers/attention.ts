@@ -5,7 +5,6 @@ import { Linear } from "../../../nn/linear.ts";
 import { cachedAttention } from "../../../ops/cached-attention/index.ts";
 import { causalAttention } from "../../../ops/causal-attention/index.ts";
 import { rotary } from "../../../ops/rotary/index.ts";
-import { currentTape } from "../../../tensor/tape.ts";
 import type { Tensor } from "../../../tensor/tensor.ts";
 import type { MixerConfig } from "../config.ts";
 import type { MixerContext, MixerResult, MixerState } from "../mixer.ts";
@@ -41,8 +40,9 @@ export class Attention extends Mixer {
     const q = this.#rotate(qkv.columnsOf(0, kAt), context);
     const k = this.#rotate(qkv.columnsOf(kAt, vAt), context);
     const v = qkv.columnsOf(vAt, qkv.columns);
-    const y = currentTape() ? this.#attend({ q, k, v }, context) : this.#attendCached({ q, k, v }, state, context);
-    return { y: this.outProj.forward(y), state: currentTape() ? {} : state };
+    const { inPlace } = context;
+    const y = inPlace ? this.#attendCached({ q, k, v }, state, context) : this.#attend({ q, k, v }, context);
+    return { y: this.outProj.forward(y), state: inPlace ? state : {} };
   }
 
   #rotate(x: Tensor, { lengths }: MixerContext): Tensor {

@@ -6,11 +6,10 @@ import { multiply } from "../../../ops/multiply/index.ts";
 import { routeExperts } from "../../../ops/route-experts/index.ts";
 import { Parameter } from "../../../tensor/parameter.ts";
 import { keep } from "../../../tensor/scope.ts";
-import { currentTape } from "../../../tensor/tape.ts";
 import type { Tensor } from "../../../tensor/tensor.ts";
 import { tensorFrom } from "../../../tensor/tensor.ts";
 import type { MixerConfig } from "../config.ts";
-import type { MixerResult } from "../mixer.ts";
+import type { MixerContext, MixerResult, MixerState } from "../mixer.ts";
 import { Mixer } from "../mixer.ts";
 
 type Config = Extract<MixerConfig, { kind: "moe" }>;
@@ -35,11 +34,11 @@ export class Moe extends Mixer {
     this.down = new Parameter([nExperts, dModel, dInner]);
   }
 
-  forward(x: Tensor): MixerResult {
+  forward(x: Tensor, _state: MixerState, { inPlace }: MixerContext): MixerResult {
     const logits = this.router.forward(x, "f32");
     const { gates, choices, balance } = routeExperts({ logits }, { topK: this.config.topK });
     const { y } = expertMlp({ x, gates, choices, upGate: this.upGate.tensor, down: this.down.tensor }, {});
-    if (!currentTape()) return { y, state: {} };
+    if (inPlace) return { y, state: {} };
     return { y, state: {}, auxiliary: multiply({ a: balance, b: this.#balanceWeight(x) }, {}).y };
   }
 

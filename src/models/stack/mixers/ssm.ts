@@ -11,7 +11,6 @@ import { s4dScan } from "../../../ops/s4d-scan/index.ts";
 import { negativeExp, selectiveScan } from "../../../ops/selective-scan/index.ts";
 import { siluGate } from "../../../ops/silu-gate/index.ts";
 import { Parameter } from "../../../tensor/parameter.ts";
-import { currentTape } from "../../../tensor/tape.ts";
 import type { Tensor } from "../../../tensor/tensor.ts";
 import { inverseSoftplus, randomStep } from "../../mamba/init.ts";
 import type { SsmConfig } from "../config.ts";
@@ -155,8 +154,8 @@ export class S4d extends Ssm {
   }
 
   /** A convolution begins from zeros, leaves no state, and knows no documents. */
-  #mayConvolve({ isFresh, finalState, documentStarts }: MixerContext): boolean {
-    return currentTape() !== undefined && isFresh && !finalState && !documentStarts;
+  #mayConvolve({ inPlace, isFresh, finalState, documentStarts }: MixerContext): boolean {
+    return !inPlace && isFresh && !finalState && !documentStarts;
   }
 
   get #parameters(): { logDt: Tensor; A_log_real: Tensor; A_imag: Tensor; C: Tensor } {
