@@ -5,6 +5,7 @@ import { DECODE_CASES } from "./decode.ts";
 import { ELEMENT_CASES } from "./elements.ts";
 import { EXPERT_CASES } from "./experts.ts";
 import { LINEAR_CASES } from "./linear.ts";
+import { RECURRENT_CASES } from "./recurrent.ts";
 import { SCAN_CASES } from "./scan.ts";
 import { SELF_TEST_CASES } from "./self-test.ts";
 import { TRAIN_CASES } from "./train.ts";
@@ -16,6 +17,7 @@ export const CASES: readonly GpuCase[] = [
   ...ELEMENT_CASES,
   ...EXPERT_CASES,
   ...ATTENTION_CASES,
+  ...RECURRENT_CASES,
   ...DECODE_CASES,
   ...TRAIN_CASES,
 ];
