@@ -35,6 +35,10 @@ export type { Evaluation } from "./train/evaluate.ts";
 export type { BatchSource, TokenData } from "./data/batches.ts";
 export { loadTextFiles, tokenizeTexts } from "./data/text.ts";
 export { randomWindows, streams } from "./data/batches.ts";
+export { createTask, taskBatches } from "./data/tasks/index.ts";
+export type { SyntheticTask, TaskBatches, TaskOptions } from "./data/tasks/index.ts";
+export { evaluateTask } from "./train/task-accuracy.ts";
+export type { TaskAccuracy, TaskEvaluationOptions } from "./train/task-accuracy.ts";
 export {
   BackendError,
   CheckpointError,

@@ -23,7 +23,7 @@ export const selectiveCopying: TaskKind = {
     const marker = vocab - 1;
     return {
       name: NAME,
-      description: `repeat ${count} of ${vocab - 2} tokens that stand in noise`,
+      description: `repeat ${count} tokens, of ${vocab - 2} kinds, that stand in noise`,
       options: { vocab, tokens: count },
       vocabSize: vocab,
       minLength: 1,
