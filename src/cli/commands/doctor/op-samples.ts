@@ -11,6 +11,7 @@ import { expertMlp } from "../../../ops/expert-mlp/index.ts";
 import { gelu } from "../../../ops/gelu/index.ts";
 import { gru } from "../../../ops/gru/index.ts";
 import { layerNorm } from "../../../ops/layer-norm/index.ts";
+import { fftConvolution } from "../../../ops/fft-convolution/index.ts";
 import { linearCrossEntropy } from "../../../ops/linear-cross-entropy/index.ts";
 import { linear } from "../../../ops/linear/index.ts";
 import { createPackedWeight } from "../../../ops/linear/pack.ts";
@@ -19,6 +20,8 @@ import { multiply } from "../../../ops/multiply/index.ts";
 import { rmsNorm } from "../../../ops/rms-norm/index.ts";
 import { routeExperts } from "../../../ops/route-experts/index.ts";
 import { rotary } from "../../../ops/rotary/index.ts";
+import { s4dKernel } from "../../../ops/s4d-kernel/index.ts";
+import { s4dScan } from "../../../ops/s4d-scan/index.ts";
 import { negativeExp, selectiveScan } from "../../../ops/selective-scan/index.ts";
 import type { ScanInputs } from "../../../ops/selective-scan/index.ts";
 import { siluGate } from "../../../ops/silu-gate/index.ts";
@@ -89,6 +92,22 @@ function scan(groups: number): { [K in keyof ScanInputs]?: SampleInput } {
   };
 }
 
+/** Parameters of S4D: steps of 0.02 to 0.1, decays about 1/2. */
+const S4D = {
+  logDt: { ...vector(WIDTH), element: (random: Random) => Math.log(0.02 + 0.08 * random.uniform()) },
+  A_log_real: { shape: [WIDTH, STATES], element: (random: Random) => 0.3 * random.normal() - 0.7 },
+  A_imag: { shape: [WIDTH, STATES], element: (random: Random) => 20 * random.uniform() },
+  C: { shape: [WIDTH, 2 * STATES] },
+};
+const S4D_SCAN = {
+  ...S4D,
+  x: activation(WIDTH),
+  D: vector(WIDTH),
+  initialState: { shape: [BATCH, WIDTH, 2 * STATES] },
+  documentStarts,
+};
+const CONVOLUTION = { x: activation(WIDTH), kernel: { shape: [LENGTH, WIDTH] }, D: vector(WIDTH) };
+
 /** Products of many rows and of one with a packed weight, and its rows as an embedding. */
 function samplePacked(format: "panels" | "int8"): OpSample {
   const { weight, ...rest } = LINEAR;
@@ -116,6 +135,9 @@ export const OP_SAMPLES: readonly OpSample[] = [
   sampleOp(rmsNorm, { x: activation(WIDTH), weight: vector(WIDTH) }, {}),
   sampleOp(add, { a: activation(WIDTH), b: activation(WIDTH) }, {}),
   sampleOp(softplus, { x: activation(WIDTH), bias: vector(WIDTH) }, {}),
+  sampleOp(s4dKernel, S4D, { length: 300 }),
+  sampleOp(fftConvolution, CONVOLUTION, {}),
+  sampleOp(s4dScan, S4D_SCAN, {}),
   sampleOp(siluGate, { x: activation(WIDTH), z: activation(WIDTH) }, {}),
   sampleOp(crossEntropy, { logits: activation(VOCABULARY), targets: ids(VOCABULARY) }, {}),
   sampleOp(
