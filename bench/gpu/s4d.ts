@@ -1,7 +1,6 @@
 // Cases of S4D: its kernel, the long convolution and the recurrence, forward and backward, with where the time goes; and
 // whether they agree with the reference on this device.
 import { ReferenceBackend } from "../../src/backends/reference/index.ts";
-import type { WebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import type { Backend } from "../../src/backends/backend.ts";
 import type { DType } from "../../src/core/dtype.ts";
 import { createRandom } from "../../src/core/random.ts";
@@ -108,30 +107,20 @@ function timeCase({ name, op, options = {}, output, inputs, isForwardOnly = fals
       const { ms } = await timeOnGpu(backend, forward);
       const results: Numbers[] = [{ what: "forward", ms, ...(await timeByKernel(backend, forward)) }];
       if (isForwardOnly) return results;
+      const { shape, dtype } = scope(() => op(own, options)[output]!);
+      const seed = filled(backend, shape, dtype);
       for (const input of Object.values(own)) input.requiresGrad = true;
       const both = (): void =>
         scope(() => {
           const tape = new Tape();
           const outputs = tape.record(() => op(own, options));
-          tape.backward(outputs[output]!, filledOnce(backend, outputs[output]!));
+          tape.backward(outputs[output]!, seed);
         });
       const time = await timeOnGpu(backend, both);
       results.push({ what: "forward and backward", ms: time.ms, ...(await timeByKernel(backend, both)) });
       return results;
     },
   };
-}
-
-const seeds = new WeakMap<WebGpuBackend, Tensor>();
-
-/** A gradient like an output, made once a device. */
-function filledOnce(backend: WebGpuBackend, like: Tensor): Tensor {
-  let seed = seeds.get(backend);
-  if (!seed || seed.size !== like.size || seed.isDisposed) {
-    seed = filled(backend, like.shape, like.dtype);
-    seeds.set(backend, seed);
-  }
-  return seed;
 }
 
 /** Outputs and gradients of a case on a backend. */

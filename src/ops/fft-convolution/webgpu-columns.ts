@@ -15,14 +15,16 @@ export type ColumnsSpec = {
   x: string | undefined;
   y: BufferUse | undefined;
   hasD: boolean;
+  /** See StagesSpec. */
+  isPadded: boolean;
 };
 
 export const fftColumns: KernelFamily<ColumnsSpec> = defineKernel<ColumnsSpec>(
   "fftColumns",
   [
-    { size: 8, channels: 4, way: "there", x: "f16", y: undefined, hasD: false },
-    { size: 16, channels: 4, way: "back", x: "f32", y: "write f32", hasD: true },
-    { size: 16, channels: 4, way: "back", x: undefined, y: "add f16", hasD: false },
+    { size: 8, channels: 4, way: "there", x: "f16", y: undefined, hasD: false, isPadded: true },
+    { size: 16, channels: 4, way: "back", x: "f32", y: "write f32", hasD: true, isPadded: false },
+    { size: 16, channels: 4, way: "back", x: undefined, y: "add f16", hasD: false, isPadded: true },
   ],
   (spec) => {
     const { size, channels, way, x, y, hasD } = spec;
@@ -34,7 +36,7 @@ export const fftColumns: KernelFamily<ColumnsSpec> = defineKernel<ColumnsSpec>(
         ...(y && { y }),
       },
       params: ["length", "channels", "total"],
-      body: /* wgsl */ `${stagesText({ size, rows: 1, channels })}
+      body: /* wgsl */ `${stagesText({ size, rows: 1, channels, isPadded: spec.isPadded })}
 fn block_of(row: u32) -> u32 { return 0u; }
 ${x ? readSteps() : ""}
 ${y ? writeSteps(y, hasD) : ""}
@@ -51,24 +53,24 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 
 const THERE = /* wgsl */ `
   for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {
-    data[i] = steps_of_x(group.z, (i / CHANNELS) * apart + group.y, first + i % CHANNELS);
+    data[pad(i)] = steps_of_x(group.z, (i / CHANNELS) * apart + group.y, first + i % CHANNELS);
   }
   workgroupBarrier();
   transform(thread);
   for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {
     let channel = first + i % CHANNELS;
     let place = (i / CHANNELS) * apart + group.y;
-    if (channel < params.channels) { work[(group.z * params.total + place) * params.channels + channel] = data[i]; }
+    if (channel < params.channels) { work[(group.z * params.total + place) * params.channels + channel] = data[pad(i)]; }
   }`;
 
 const BACK = /* wgsl */ `
   for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {
     let channel = first + i % CHANNELS;
     let place = (i / CHANNELS) * apart + group.y;
-    if (channel < params.channels) { data[i] = work[(group.z * params.total + place) * params.channels + channel]; }
+    if (channel < params.channels) { data[pad(i)] = work[(group.z * params.total + place) * params.channels + channel]; }
   }
   workgroupBarrier();
   transform_back(thread);
   for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {
-    put_steps(group.z, (i / CHANNELS) * apart + group.y, first + i % CHANNELS, data[i]);
+    put_steps(group.z, (i / CHANNELS) * apart + group.y, first + i % CHANNELS, data[pad(i)]);
   }`;

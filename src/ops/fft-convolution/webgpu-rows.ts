@@ -18,18 +18,80 @@ export type RowsSpec = {
   x: string | undefined;
   y: BufferUse | undefined;
   hasD: boolean;
+  /** See StagesSpec. */
+  isPadded: boolean;
 };
 
 /** `there` from x or in place; `both` from x to y or in place; `back` to y or in place. */
 export const fftRows: KernelFamily<RowsSpec> = defineKernel<RowsSpec>(
   "fftRows",
   [
-    { size: 8, channels: 4, rows: 1, way: "both", isCorrelation: false, x: "f32", y: "write f32", hasD: true },
-    { size: 16, channels: 4, rows: 1, way: "both", isCorrelation: true, x: "f16", y: "add f16", hasD: false },
-    { size: 16, channels: 2, rows: 2, way: "both", isCorrelation: true, x: undefined, y: undefined, hasD: false },
-    { size: 16, channels: 2, rows: 1, way: "there", isCorrelation: false, x: "f32", y: undefined, hasD: false },
-    { size: 16, channels: 2, rows: 2, way: "back", isCorrelation: false, x: undefined, y: undefined, hasD: false },
-    { size: 16, channels: 2, rows: 1, way: "back", isCorrelation: false, x: undefined, y: "add f32", hasD: false },
+    {
+      size: 8,
+      channels: 4,
+      rows: 1,
+      way: "both",
+      isCorrelation: false,
+      x: "f32",
+      y: "write f32",
+      hasD: true,
+      isPadded: true,
+    },
+    {
+      size: 16,
+      channels: 4,
+      rows: 1,
+      way: "both",
+      isCorrelation: true,
+      x: "f16",
+      y: "add f16",
+      hasD: false,
+      isPadded: false,
+    },
+    {
+      size: 16,
+      channels: 2,
+      rows: 2,
+      way: "both",
+      isCorrelation: true,
+      x: undefined,
+      y: undefined,
+      hasD: false,
+      isPadded: true,
+    },
+    {
+      size: 16,
+      channels: 2,
+      rows: 1,
+      way: "there",
+      isCorrelation: false,
+      x: "f32",
+      y: undefined,
+      hasD: false,
+      isPadded: false,
+    },
+    {
+      size: 16,
+      channels: 2,
+      rows: 2,
+      way: "back",
+      isCorrelation: false,
+      x: undefined,
+      y: undefined,
+      hasD: false,
+      isPadded: true,
+    },
+    {
+      size: 16,
+      channels: 2,
+      rows: 1,
+      way: "back",
+      isCorrelation: false,
+      x: undefined,
+      y: "add f32",
+      hasD: false,
+      isPadded: false,
+    },
   ],
   (spec) => {
     const { way, x, y, hasD } = spec;
@@ -51,7 +113,7 @@ export const fftRows: KernelFamily<RowsSpec> = defineKernel<RowsSpec>(
 
 function rowsBody(spec: RowsSpec): string {
   const { size, channels, rows, way, isCorrelation, x, y } = spec;
-  return /* wgsl */ `${stagesText({ size, rows, channels })}
+  return /* wgsl */ `${stagesText({ size, rows, channels, isPadded: spec.isPadded })}
 const IS_CORRELATION = ${isCorrelation};
 var<private> blocks: vec2u;
 fn block_of(row: u32) -> u32 { return ${rows === 1 ? "0u" : "select(blocks.x, blocks.y, row == 1u)"}; }
@@ -84,14 +146,14 @@ const PLACE = /* wgsl */ `
 function loadSpectrum(): string {
   return /* wgsl */ `
   for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {${PLACE}
-    if (channel < params.channels) { data[i] = work[to]; }
+    if (channel < params.channels) { data[pad(i)] = work[to]; }
   }`;
 }
 
 function storeSpectrum(): string {
   return /* wgsl */ `
   for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {${PLACE}
-    if (channel < params.channels) { work[to] = data[i]; }
+    if (channel < params.channels) { work[to] = data[pad(i)]; }
   }`;
 }
 
@@ -99,14 +161,14 @@ function storeSpectrum(): string {
 function loadSequence(): string {
   return /* wgsl */ `
   for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {
-    data[i] = steps_of_x(group.z, i / CHANNELS, first + i % CHANNELS);
+    data[pad(i)] = steps_of_x(group.z, i / CHANNELS, first + i % CHANNELS);
   }`;
 }
 
 function storeSequence(): string {
   return /* wgsl */ `
   for (var i = thread; i < min(POINTS, (params.length + 1u) / 2u) * CHANNELS; i += THREADS) {
-    put_steps(group.z, i / CHANNELS, first + i % CHANNELS, data[i]);
+    put_steps(group.z, i / CHANNELS, first + i % CHANNELS, data[pad(i)]);
   }`;
 }
 
@@ -121,7 +183,7 @@ fn multiply(thread: u32, first: u32, group: vec3u) {
     var at = pair_at(i);
     var places = at;
     ${rows === 2 ? "if (group.y > 0u) { at = vec2u(i, 2u * SIZE - 1u - i); places = vec2u(blocks.x * SIZE + i, blocks.y * SIZE + SIZE - 1u - i); }" : ""}
-    let x = Pair(data[at.x * CHANNELS + channel], data[at.y * CHANNELS + channel]);
+    let x = Pair(data[pad(at.x * CHANNELS + channel)], data[pad(at.y * CHANNELS + channel)]);
     let h = Pair(spectrum[places.x * params.channels + first + channel], spectrum[places.y * params.channels + first + channel]);
     var result: Pair;
     if (places.x == 0u) {
@@ -130,8 +192,8 @@ fn multiply(thread: u32, first: u32, group: vec3u) {
     } else {
       result = product(x, h, places.x);
     }
-    data[at.x * CHANNELS + channel] = result.p;
-    data[at.y * CHANNELS + channel] = result.q;
+    data[pad(at.x * CHANNELS + channel)] = result.p;
+    data[pad(at.y * CHANNELS + channel)] = result.q;
   }
   workgroupBarrier();
 }`;

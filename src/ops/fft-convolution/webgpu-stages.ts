@@ -7,43 +7,134 @@ import { CIRCLE, COMPLEX } from "../webgpu-complex.ts";
 export const THREADS = 256;
 
 /** A transform of `size` points (a power of two, at least 4) of `channels` channels, `rows` of them beside each other. */
-export type StagesSpec = { size: number; rows: number; channels: number };
+export type StagesSpec = {
+  size: number;
+  rows: number;
+  channels: number;
+  /** Whether every sixteenth element is followed by a gap, so that strides of sixteen do not meet in one memory bank. */
+  isPadded: boolean;
+};
 
 /**
- * `data[(row * SIZE + point) * CHANNELS + channel]`, and `transform` and `transform_back` of all rows. The text behind it
+ * `data[pad((row * SIZE + point) * CHANNELS + channel)]`, and `transform` and `transform_back` of all rows. The text behind it
  * declares `block_of(row)`: which block of a larger transform a row is (0: it is all of it).
  */
-export function stagesText({ size, rows, channels }: StagesSpec): string {
-  const isOdd = Math.log2(size) % 2 === 1;
+export function stagesText({ size, rows, channels, isPadded }: StagesSpec): string {
+  const count = size * rows * channels;
+  const passes = passesOf(size);
+  const runs = (name: string, all: readonly Pass[]): string =>
+    all
+      .map(({ radix, shift }) => passText(`${name}${radix}`, count / radix, radix === 2 ? "" : `, ${shift}u`))
+      .join("");
   return /* wgsl */ `${COMPLEX}${CIRCLE}
 const SIZE = ${size}u;
 const ROWS = ${rows}u;
 const CHANNELS = ${channels}u;
 const THREADS = ${THREADS}u;
 const POINTS = ${size * rows}u;
-var<workgroup> data: array<vec2f, ${size * rows * channels}>;
+var<workgroup> data: array<vec2f, ${isPadded ? count + (count >> 4) : count}>;
+fn pad(i: u32) -> u32 { return ${isPadded ? "i + (i >> 4u)" : "i"}; }
 
 /** exp(-πi v) of a block, where v are the bits of its number behind the point, reversed. */
 fn twiddle(block: u32) -> vec2f { return circle(0u - (reverseBits(block) >> 1u)); }
-
-${radix4Text(size, channels)}
-${isOdd ? radix2Text(size, channels) : ""}
-fn transform(thread: u32) {
-  for (var shift = ${Math.log2(size) - 2}i; shift >= 0; shift -= 2) {
-    for (var item = thread; item < ${(size / 4) * rows * channels}u; item += THREADS) { forward4(item, u32(shift)); }
-    workgroupBarrier();
-  }
-  ${isOdd ? lastStage("forward2", size, rows, channels) : ""}
+${passes.some(({ radix }) => radix === 16) ? radix16Text(size, channels) : ""}
+${passes.some(({ radix }) => radix === 4) ? radix4Text(size, channels) : ""}
+${passes.some(({ radix }) => radix === 2) ? radix2Text(size, channels) : ""}
+fn transform(thread: u32) {${runs("forward", passes)}
 }
 
-fn transform_back(thread: u32) {
-  ${isOdd ? lastStage("backward2", size, rows, channels) : ""}
-  for (var shift = ${isOdd ? 1 : 0}u; shift < ${Math.log2(size) - 1}u; shift += 2u) {
-    for (var item = thread; item < ${(size / 4) * rows * channels}u; item += THREADS) { backward4(item, shift); }
-    workgroupBarrier();
-  }
+fn transform_back(thread: u32) {${runs("backward", passes.toReversed())}
 }`;
 }
+
+/** A pass over workgroup memory: a radix, and the binary logarithm of how far apart its points lie. */
+interface Pass {
+  readonly radix: 16 | 4 | 2;
+  readonly shift: number;
+}
+
+/** As many passes of radix 16 as there are, then one of 4 and one of 2 where stages are left. */
+function passesOf(size: number): Pass[] {
+  const passes: Pass[] = [];
+  let left = Math.log2(size);
+  for (const radix of [16, 4, 2] as const)
+    for (const stages = Math.log2(radix); left >= stages; left -= stages) passes.push({ radix, shift: left - stages });
+  return passes;
+}
+
+function passText(name: string, items: number, shift: string): string {
+  return /* wgsl */ `
+  for (var item = thread; item < ${items}u; item += THREADS) { ${name}(item${shift}); }
+  workgroupBarrier();`;
+}
+
+/** Four stages of radix 2 at once, in registers, on sixteenths of `1 << shift` points, there and back. */
+function radix16Text(size: number, channels: number): string {
+  const place = /* wgsl */ `
+  let channel = item % CHANNELS;
+  let place = (item / CHANNELS) % ${size / 16}u;
+  let row = item / ${(size / 16) * channels}u;
+  let block = place >> shift;
+  let first = (row * SIZE + (block << (shift + 4u)) + (place & ((1u << shift) - 1u))) * CHANNELS + channel;
+  let next = CHANNELS << shift;
+  // The twiddle of the second two stages' first block; its fourth power is that of the first two.
+  let u = twiddle(8u * (block_of(row) * (${size / 16}u >> shift) + block));
+  let uu = times(u, u);
+  let v = times(uu, uu);
+  let w = times(v, v);
+  var a: array<vec2f, 16>;
+  for (var k = 0u; k < 16u; k++) { a[k] = data[pad(first + k * next)]; }`;
+  const store = /* wgsl */ `
+  for (var k = 0u; k < 16u; k++) { data[pad(first + k * next)] = a[k]; }`;
+  const second = (way: string): string =>
+    ["u", ...ROOTS.map(([re, im]) => `times(u, vec2f(${re}, ${im}))`)]
+      .map((root, j) => `\n  let u${j} = ${root};\n  ${way}(&a, ${4 * j}u, 1u, u${j}, times(u${j}, u${j}));`)
+      .join("");
+  return /* wgsl */ `
+fn there4(a: ptr<function, array<vec2f, 16>>, i: u32, step: u32, v: vec2f, w: vec2f) {
+  let p = (*a)[i];
+  let q = (*a)[i + step];
+  let wr = times(w, (*a)[i + 2u * step]);
+  let ws = times(w, (*a)[i + 3u * step]);
+  let vp = times(v, q + ws);
+  let vq = times(v, q - ws);
+  // The twiddle of the odd block is -i times that of the even one.
+  let turned = vec2f(vq.y, -vq.x);
+  (*a)[i] = p + wr + vp;
+  (*a)[i + step] = p + wr - vp;
+  (*a)[i + 2u * step] = p - wr + turned;
+  (*a)[i + 3u * step] = p - wr - turned;
+}
+
+fn back4(a: ptr<function, array<vec2f, 16>>, i: u32, step: u32, v: vec2f, w: vec2f) {
+  let p = (*a)[i];
+  let q = (*a)[i + step];
+  let r = (*a)[i + 2u * step];
+  let s = (*a)[i + 3u * step];
+  let x = times_conj(p - q, v);
+  let y = times_conj(vec2f(s.y - r.y, r.x - s.x), v);
+  (*a)[i] = p + q + (r + s);
+  (*a)[i + step] = x + y;
+  (*a)[i + 2u * step] = times_conj(p + q - (r + s), w);
+  (*a)[i + 3u * step] = times_conj(x - y, w);
+}
+
+fn forward16(item: u32, shift: u32) {${place}
+  for (var k = 0u; k < 4u; k++) { there4(&a, k, 4u, v, w); }${second("there4")}${store}
+}
+
+fn backward16(item: u32, shift: u32) {${place}${second("back4")}
+  for (var k = 0u; k < 4u; k++) { back4(&a, k, 4u, v, w); }${store}
+}
+`;
+}
+
+/** Twiddles of blocks 1, 2 and 3 of four: an eighth, a sixteenth and three sixteenths of a turn back. */
+const ROOTS: readonly (readonly [string, string])[] = [
+  ["0.70710678", "-0.70710678"],
+  ["0.92387953", "-0.38268343"],
+  ["0.38268343", "-0.92387953"],
+];
 
 /** Two stages of radix 2 at once, on quarters of `1 << shift` points, there and back. */
 function radix4Text(size: number, channels: number): string {
@@ -57,18 +148,18 @@ fn forward4(item: u32, shift: u32) {
   let next = CHANNELS << shift;
   let v = twiddle(2u * (block_of(row) * (${size / 4}u >> shift) + block));
   let w = times(v, v);
-  let a = data[first];
-  let b = data[first + next];
-  let wc = times(w, data[first + 2u * next]);
-  let wd = times(w, data[first + 3u * next]);
+  let a = data[pad(first)];
+  let b = data[pad(first + next)];
+  let wc = times(w, data[pad(first + 2u * next)]);
+  let wd = times(w, data[pad(first + 3u * next)]);
   let vp = times(v, b + wd);
   let vq = times(v, b - wd);
   // The twiddle of the odd block is -i times that of the even one.
   let turned = vec2f(vq.y, -vq.x);
-  data[first] = a + wc + vp;
-  data[first + next] = a + wc - vp;
-  data[first + 2u * next] = a - wc + turned;
-  data[first + 3u * next] = a - wc - turned;
+  data[pad(first)] = a + wc + vp;
+  data[pad(first + next)] = a + wc - vp;
+  data[pad(first + 2u * next)] = a - wc + turned;
+  data[pad(first + 3u * next)] = a - wc - turned;
 }
 
 fn backward4(item: u32, shift: u32) {
@@ -80,16 +171,16 @@ fn backward4(item: u32, shift: u32) {
   let next = CHANNELS << shift;
   let v = twiddle(2u * (block_of(row) * (${size / 4}u >> shift) + block));
   let w = times(v, v);
-  let a = data[first];
-  let b = data[first + next];
-  let c = data[first + 2u * next];
-  let d = data[first + 3u * next];
+  let a = data[pad(first)];
+  let b = data[pad(first + next)];
+  let c = data[pad(first + 2u * next)];
+  let d = data[pad(first + 3u * next)];
   let p = times_conj(a - b, v);
   let q = times_conj(vec2f(d.y - c.y, c.x - d.x), v);
-  data[first] = a + b + (c + d);
-  data[first + next] = p + q;
-  data[first + 2u * next] = times_conj(a + b - (c + d), w);
-  data[first + 3u * next] = times_conj(p - q, w);
+  data[pad(first)] = a + b + (c + d);
+  data[pad(first + next)] = p + q;
+  data[pad(first + 2u * next)] = times_conj(a + b - (c + d), w);
+  data[pad(first + 3u * next)] = times_conj(p - q, w);
 }`;
 }
 
@@ -100,28 +191,22 @@ fn forward2(item: u32) {
   let pair = (item / CHANNELS) % ${size / 2}u;
   let row = item / ${(size / 2) * channels}u;
   let first = (row * SIZE + 2u * pair) * CHANNELS + item % CHANNELS;
-  let a = data[first];
-  let b = times(twiddle(block_of(row) * ${size / 2}u + pair), data[first + CHANNELS]);
-  data[first] = a + b;
-  data[first + CHANNELS] = a - b;
+  let a = data[pad(first)];
+  let b = times(twiddle(block_of(row) * ${size / 2}u + pair), data[pad(first + CHANNELS)]);
+  data[pad(first)] = a + b;
+  data[pad(first + CHANNELS)] = a - b;
 }
 
 fn backward2(item: u32) {
   let pair = (item / CHANNELS) % ${size / 2}u;
   let row = item / ${(size / 2) * channels}u;
   let first = (row * SIZE + 2u * pair) * CHANNELS + item % CHANNELS;
-  let a = data[first];
-  let b = data[first + CHANNELS];
-  data[first] = a + b;
-  data[first + CHANNELS] = times_conj(a - b, twiddle(block_of(row) * ${size / 2}u + pair));
+  let a = data[pad(first)];
+  let b = data[pad(first + CHANNELS)];
+  data[pad(first)] = a + b;
+  data[pad(first + CHANNELS)] = times_conj(a - b, twiddle(block_of(row) * ${size / 2}u + pair));
 }
 `;
-}
-
-function lastStage(name: string, size: number, rows: number, channels: number): string {
-  return /* wgsl */ `
-  for (var item = thread; item < ${(size / 2) * rows * channels}u; item += THREADS) { ${name}(item); }
-  workgroupBarrier();`;
 }
 
 /**

@@ -12,6 +12,11 @@ import { fftRows } from "./webgpu-rows.ts";
 const MOST_CHANNELS = 32;
 const COMPLEX_BYTES = 8;
 
+/** Workgroup memory for so many points with gaps between them. */
+function bytesWithGaps(points: number): number {
+  return (points + points / 16) * COMPLEX_BYTES;
+}
+
 /** How sequences of a length are transformed. */
 export interface TransformPlan {
   /** Points of a transform: two steps each. */
@@ -21,17 +26,21 @@ export interface TransformPlan {
   readonly points: number;
   /** Points of all channels of a workgroup, at the most. */
   readonly most: number;
+  /** Whether there is room for gaps between them; see StagesSpec. */
+  readonly isPadded: boolean;
 }
 
-/** @param mostPoints of a workgroup; default: what the device's memory for it holds, up to 32 KiB */
+/** @param mostPoints of a workgroup; default: what the device's memory for it holds, up to 4096 */
 export function planOf(backend: WebGpuBackend, length: number, mostPoints?: number): TransformPlan {
-  const most = mostPoints ?? (backend.device.limits.maxComputeWorkgroupStorageSize >= 1 << 15 ? 4096 : 2048);
+  const room = backend.device.limits.maxComputeWorkgroupStorageSize;
+  const most = mostPoints ?? (room >= bytesWithGaps(4096) ? 4096 : 2048);
+  const isPadded = room >= bytesWithGaps(most);
   const total = Math.max(4, powerOfTwoFrom(length));
   // At least two channels, or too little of what is read together is used together.
-  if (total <= most / 2) return { total, blocks: 1, points: total, most };
+  if (total <= most / 2) return { total, blocks: 1, points: total, most, isPadded };
   // A workgroup holds a transform of one point a block, or a pair of blocks.
   const blocks = 2 ** Math.ceil((Math.log2(total) + 1) / 2);
-  return { total, blocks, points: total / blocks, most };
+  return { total, blocks, points: total / blocks, most, isPadded };
 }
 
 /** Channels of a workgroup that holds so many points of each. */
@@ -105,6 +114,7 @@ function runRows(
     x: x?.dtype,
     y: useOf(backend, run),
     hasD: D !== undefined,
+    isPadded: plan.isPadded,
   });
   const buffers = {
     ...(x && { x }),
@@ -125,7 +135,15 @@ function runColumns(
   const { like, way, x, y, D, work } = run;
   const [sequences, length, columns] = like.shape;
   const channels = channelsOf(plan, plan.blocks, columns);
-  const spec = { size: plan.blocks, channels, way, x: x?.dtype, y: useOf(backend, run), hasD: D !== undefined };
+  const spec = {
+    size: plan.blocks,
+    channels,
+    way,
+    x: x?.dtype,
+    y: useOf(backend, run),
+    hasD: D !== undefined,
+    isPadded: plan.isPadded,
+  };
   const buffers = { ...(x && { x }), work, ...(D && { D }), ...(y && { y }) };
   const groups = [Math.ceil(columns / channels), plan.points, sequences] as const;
   backend.dispatch(fftColumns(spec), buffers, { length, channels: columns, total: plan.total }, groups);

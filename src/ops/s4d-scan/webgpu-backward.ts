@@ -135,6 +135,11 @@ const PAIR_TEXT = /* wgsl */ `
           let step = min(tile + t, end - 1u);
           h = times(a_bar, select(h, vec2f(0), is_start(place, step))) + b_bar * input_at(place, step);
         }
+        // In variables of its own: elements of arrays would be read and written at every step.
+        var returns = back[i];
+        var power_sum = vec2f(0);
+        var b_sum = vec2f(0);
+        var c_sum = vec2f(0);
         for (var t = TILE; t > 0u; t--) {
           let step = tile + t - 1u;
           if (step < end) {
@@ -143,14 +148,18 @@ const PAIR_TEXT = /* wgsl */ `
             let is_new = is_start(place, step);
             let before = path[t - 1u];
             let after = times(a_bar, select(before, vec2f(0), is_new)) + b_bar * input;
-            let g = back[i] + c * gradient;
-            of_b[i] += g * input;
-            of_c[i] += after * gradient;
+            let g = returns + c * gradient;
+            b_sum += g * input;
+            c_sum += after * gradient;
             gradients[t - 1u] += g.x * b_bar.x - g.y * b_bar.y;
-            back[i] = select(times(a_bar, g), vec2f(0), is_new);
-            of_power[i] += times(back[i], before);
+            returns = select(times(a_bar, g), vec2f(0), is_new);
+            power_sum += times(returns, before);
           }
-        }`;
+        }
+        back[i] = returns;
+        of_power[i] += power_sum;
+        of_b[i] += b_sum;
+        of_c[i] += c_sum;`;
 
 function gradXText(use: BufferUse, hasD: boolean): string {
   const [access, type] = use.split(" ");
