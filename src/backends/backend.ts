@@ -10,7 +10,7 @@ export interface Storage {
   readonly count: number;
 }
 
-/** Bytes of tensors that live on a device now, and at the most so far. */
+/** Bytes of tensors that live on a device now, and at the most so far (or since {@link Backend.resetPeak}). */
 export interface MemoryAccount {
   readonly liveBytes: number;
   readonly peakBytes: number;
@@ -57,6 +57,8 @@ export interface Backend {
   /** Whether the body of {@link compileAhead} is at work: what is made now has no contents and must not be kept. */
   readonly isCompilingAhead?: boolean;
   memory(): MemoryAccount;
+  /** Begins the peak of {@link memory} anew, at what lives now. */
+  resetPeak(): void;
   /** Ends its threads and forgets its memory. Tensors on it are void. */
   dispose(): void;
 }

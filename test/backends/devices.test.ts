@@ -88,3 +88,14 @@ describe("the package webgpu", () => {
     );
   });
 });
+
+it("a peak of memory begins anew where it is asked to", async () => {
+  const backend = await openDevice("reference");
+  const kept = zeros(backend, [4]);
+  const { liveBytes } = backend.memory();
+  zeros(backend, [100]).dispose();
+  expect(backend.memory().peakBytes).toBeGreaterThan(liveBytes);
+  backend.resetPeak();
+  expect(backend.memory()).toEqual({ liveBytes, peakBytes: liveBytes });
+  kept.dispose();
+});

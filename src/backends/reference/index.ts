@@ -63,5 +63,9 @@ export class ReferenceBackend implements Backend {
     return { liveBytes: this.#liveBytes, peakBytes: this.#peakBytes };
   }
 
+  resetPeak(): void {
+    this.#peakBytes = this.#liveBytes;
+  }
+
   dispose(): void {}
 }

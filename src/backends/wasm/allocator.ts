@@ -28,6 +28,10 @@ export class Allocator {
     return this.#peakBytes;
   }
 
+  resetPeak(): void {
+    this.#peakBytes = this.#liveBytes;
+  }
+
   /** Address of `bytes` bytes, undefined contents. */
   allocate(bytes: number): number {
     const size = align(Math.max(bytes, 1));

@@ -146,6 +146,10 @@ export class WasmBackend implements Backend {
     return { liveBytes: this.#allocator.liveBytes, peakBytes: this.#allocator.peakBytes };
   }
 
+  resetPeak(): void {
+    this.#allocator.resetPeak();
+  }
+
   dispose(): void {
     this.#engine.dispose();
   }

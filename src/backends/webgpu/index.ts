@@ -249,6 +249,10 @@ export class WebGpuBackend implements Backend {
     return this.#pool.account();
   }
 
+  resetPeak(): void {
+    this.#pool.resetPeak();
+  }
+
   /** Gives memory that is kept for the next tensors back to the system. */
   trim(): void {
     this.#pool.trim();

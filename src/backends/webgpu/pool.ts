@@ -87,6 +87,10 @@ export class BufferPool {
     return { liveBytes: this.#liveBytes, peakBytes: this.#peakBytes, pooledBytes: this.#pooledBytes };
   }
 
+  resetPeak(): void {
+    this.#peakBytes = this.#liveBytes;
+  }
+
   #make(size: number, label: string): GPUBuffer {
     if (this.#liveBytes + this.#pooledBytes + size > this.#mostBytes && this.#pooledBytes > 0) this.trim();
     if (this.#liveBytes + size > (this.#options.mostBytes ?? Infinity)) throw this.#fullError(size, label);
