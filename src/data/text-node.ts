@@ -26,6 +26,11 @@ export async function readTextFiles(paths: readonly string[]): Promise<string[]>
   return texts;
 }
 
+/** The text files that paths name: themselves, or of a folder every `*.txt` in it. Throws DataError as {@link readTextFiles}. */
+export async function listTextFiles(paths: readonly string[]): Promise<string[]> {
+  return (await Promise.all(paths.map(filesOf))).flat();
+}
+
 async function filesOf(path: string): Promise<string[]> {
   const info = await guarded(path, () => stat(path));
   if (!info.isDirectory()) return [path];

@@ -14,14 +14,13 @@ import type { Report } from "./schema.ts";
  * @throws DataError for a report that breaks its form, or what the system refuses.
  */
 export async function writeReport(report: Report, folder: string): Promise<string[]> {
-  checkReport(report, join(folder, "report.json"));
+  await writeReportFile(report, folder);
   await makeFolder(join(folder, "charts"));
-  const written: string[] = [];
+  const written = ["report.json"];
   const write = async (path: string, content: string | Uint8Array): Promise<void> => {
     await writeFileAtomic(join(folder, path), content);
     written.push(path);
   };
-  await write("report.json", `${JSON.stringify(report, null, 2)}\n`);
   const charts = drawCharts(report);
   for (const { id, svg } of charts) {
     await write(`charts/${id}.svg`, svg);
@@ -29,4 +28,12 @@ export async function writeReport(report: Report, folder: string): Promise<strin
   }
   await write("index.html", renderPage(report, charts));
   return written;
+}
+
+/** Writes `folder`/report.json alone. Throws as {@link writeReport}. */
+export async function writeReportFile(report: Report, folder: string): Promise<void> {
+  const path = join(folder, "report.json");
+  checkReport(report, path);
+  await makeFolder(folder);
+  await writeFileAtomic(path, `${JSON.stringify(report, null, 2)}\n`);
 }

@@ -21,6 +21,11 @@ export interface EvaluateOptions {
   /** Ends the evaluation with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: EvaluateProgress) => void) | undefined;
+  /**
+   * Called with the losses of each call, in nats: `length` predictions of each of some windows, behind each other, which
+   * have `start` predictions of their window before them.
+   */
+  readonly onLosses?: ((losses: ArrayLike<number>, start: number, length: number) => void) | undefined;
 }
 
 /** How far an evaluation is. */
@@ -90,7 +95,9 @@ export async function evaluate<S extends ModelState>(
         const scored = scoreChunk(model, state, cut(0), cut(1), [batch, length]);
         if (scored.state !== state) state.dispose();
         state = scored.state;
-        for (const loss of await scored.losses.readNative()) sum += loss;
+        const losses = await scored.losses.readNative();
+        for (const loss of losses) sum += loss;
+        options.onLosses?.(losses, start, length);
         scored.losses.dispose();
         predictions += batch * length;
         options.onProgress?.({ predictions, total, nll: sum / predictions });
