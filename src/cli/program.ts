@@ -1,6 +1,7 @@
 // The command line as a whole: its commands, its help, and what becomes of errors.
 import { Command } from "commander";
 import { addBench } from "./commands/bench.ts";
+import { addCompare } from "./commands/compare.ts";
 import { addConvert } from "./commands/convert.ts";
 import { addDoctor } from "./commands/doctor.ts";
 import { addEval } from "./commands/eval.ts";
@@ -19,6 +20,7 @@ Examples:
   $ mamba eval --model my-model --text book.txt --window 1024
   $ mamba train --data books/ --out runs/books --steps 2000
   $ mamba task run induction-heads --length 32 --lengths 32,64,128,256
+  $ mamba compare --quick
   $ mamba inspect state-spaces/mamba-130m-hf
   $ mamba doctor
 
@@ -61,6 +63,7 @@ function createProgram(run: Run): Command {
   addEval(program, done);
   addTrain(program, done);
   addTask(program, done);
+  addCompare(program, done);
   addInspect(program);
   addConvert(program);
   addDoctor(program, done);

@@ -104,7 +104,7 @@ export interface CompareOptions {
   readonly onLine?: ((line: string) => void) | undefined;
 }
 
-/** Settings that a resumed comparison may change: they decide what else is measured, not what was. */
+/** Settings that a resumed comparison may change: they decide what else is measured, not what was (another device is refused). */
 export const FREE_SETTINGS: ReadonlySet<keyof CompareSettings> = new Set([
   "measurements",
   "maxLength",
