@@ -3,7 +3,8 @@
 import type { KernelFamily } from "../../backends/webgpu/index.ts";
 import { defineKernel } from "../../backends/webgpu/index.ts";
 import type { BufferUse } from "../../backends/webgpu/kernel.ts";
-import { readSteps, stagesText, THREADS, writeSteps } from "./webgpu-stages.ts";
+import { stagesText, THREADS } from "./webgpu-stages.ts";
+import { batched, readSteps, writeSteps } from "./webgpu-steps.ts";
 
 export type ColumnsSpec = {
   /** Blocks: points of a transform. */
@@ -40,37 +41,48 @@ export const fftColumns: KernelFamily<ColumnsSpec> = defineKernel<ColumnsSpec>(
 fn block_of(row: u32) -> u32 { return 0u; }
 ${x ? readSteps() : ""}
 ${y ? writeSteps(y, hasD) : ""}
+${PLACE_OF}
 
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let first = group.x * CHANNELS;
   let apart = params.total / SIZE;
-  ${way === "there" ? THERE : BACK}
+  ${way === "there" ? there(spec) : back(spec)}
 }`,
     };
   },
 );
 
-const THERE = /* wgsl */ `
-  for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {
-    data[pad(i)] = steps_of_x(group.z, (i / CHANNELS) * apart + group.y, first + i % CHANNELS);
-  }
+/** Where point `i / CHANNELS` lies in spectra. */
+const PLACE_OF = /* wgsl */ `
+fn place_of(group: vec3u, first: u32, i: u32) -> u32 {
+  let channel = min(first + i % CHANNELS, params.channels - 1u);
+  let place = (i / CHANNELS) * (params.total / SIZE) + group.y;
+  return (group.z * params.total + place) * params.channels + channel;
+}`;
+
+/** Sequences end within the first half of the points. */
+function there({ size, channels }: ColumnsSpec): string {
+  const half = (size * channels) / 2;
+  const load = batched(half, {
+    load: "steps_of_x(group.z, (i / CHANNELS) * apart + group.y, first + i % CHANNELS)",
+    use: `data[pad(i)] = value; data[pad(i + ${half}u)] = vec2f(0);`,
+  });
+  return /* wgsl */ `${load}
   workgroupBarrier();
   transform(thread);
   for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {
-    let channel = first + i % CHANNELS;
-    let place = (i / CHANNELS) * apart + group.y;
-    if (channel < params.channels) { work[(group.z * params.total + place) * params.channels + channel] = data[pad(i)]; }
+    if (first + i % CHANNELS < params.channels) { work[place_of(group, first, i)] = data[pad(i)]; }
   }`;
+}
 
-const BACK = /* wgsl */ `
-  for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {
-    let channel = first + i % CHANNELS;
-    let place = (i / CHANNELS) * apart + group.y;
-    if (channel < params.channels) { data[pad(i)] = work[(group.z * params.total + place) * params.channels + channel]; }
-  }
+function back({ size, channels }: ColumnsSpec): string {
+  const load = batched(size * channels, { load: "work[place_of(group, first, i)]", use: "data[pad(i)] = value;" });
+  const store = batched((size * channels) / 2, {
+    load: "steps_beside(group.z, (i / CHANNELS) * apart + group.y, first + i % CHANNELS)",
+    use: "put_steps(group.z, (i / CHANNELS) * apart + group.y, first + i % CHANNELS, value + data[pad(i)]);",
+  });
+  return /* wgsl */ `${load}
   workgroupBarrier();
-  transform_back(thread);
-  for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {
-    put_steps(group.z, (i / CHANNELS) * apart + group.y, first + i % CHANNELS, data[pad(i)]);
-  }`;
+  transform_back(thread);${store}`;
+}

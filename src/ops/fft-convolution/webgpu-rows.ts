@@ -3,7 +3,8 @@
 import type { KernelFamily } from "../../backends/webgpu/index.ts";
 import { defineKernel } from "../../backends/webgpu/index.ts";
 import type { BufferUse } from "../../backends/webgpu/kernel.ts";
-import { PAIRS, PRODUCTS, readSteps, stagesText, THREADS, writeSteps } from "./webgpu-stages.ts";
+import { PAIRS, PRODUCTS, stagesText, THREADS } from "./webgpu-stages.ts";
+import { batched, readSteps, writeSteps } from "./webgpu-steps.ts";
 
 export type RowsSpec = {
   size: number;
@@ -122,78 +123,96 @@ ${way === "both" ? PRODUCTS : ""}
 ${way === "both" ? multiplyText(spec) : ""}
 ${x ? readSteps() : ""}
 ${y ? writeSteps(y, spec.hasD) : ""}
+${x && y ? "" : PLACE_OF}
 
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let first = group.x * CHANNELS;
   ${rows === 2 ? "blocks = pair_at(group.y);" : ""}
-  ${x ? loadSequence() : loadSpectrum()}
+  ${x ? loadSequence(spec) : loadSpectrum(spec)}
   workgroupBarrier();
   ${way === "back" ? "" : "transform(thread);"}
   ${way === "both" ? "multiply(thread, first, group);" : ""}
   ${way === "there" ? "" : "transform_back(thread);"}
-  ${y ? storeSequence() : storeSpectrum()}
+  ${y ? storeSequence(spec) : storeSpectrum(spec)}
 }`;
 }
 
 /** Where point `i / CHANNELS` of the workgroup lies in spectra `[sequence][place][channel]` of sequence `group.z`. */
-const PLACE = /* wgsl */ `
-    let channel = first + i % CHANNELS;
-    let point = i / CHANNELS;
-    let place = block_of(point / SIZE) * SIZE + point % SIZE;
-    let to = (group.z * params.total + place) * params.channels + channel;`;
+const PLACE_OF = /* wgsl */ `
+fn place_of(sequence: u32, first: u32, i: u32) -> u32 {
+  let channel = min(first + i % CHANNELS, params.channels - 1u);
+  let point = i / CHANNELS;
+  let place = block_of(point / SIZE) * SIZE + point % SIZE;
+  return (sequence * params.total + place) * params.channels + channel;
+}`;
 
-function loadSpectrum(): string {
+function loadSpectrum({ size, rows, channels }: RowsSpec): string {
+  return batched(size * rows * channels, { load: "work[place_of(group.z, first, i)]", use: "data[pad(i)] = value;" });
+}
+
+function storeSpectrum({ size, rows, channels }: RowsSpec): string {
   return /* wgsl */ `
-  for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {${PLACE}
-    if (channel < params.channels) { data[pad(i)] = work[to]; }
+  for (var i = thread; i < ${size * rows * channels}u; i += THREADS) {
+    if (first + i % CHANNELS < params.channels) { work[place_of(group.z, first, i)] = data[pad(i)]; }
   }`;
 }
 
-function storeSpectrum(): string {
-  return /* wgsl */ `
-  for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {${PLACE}
-    if (channel < params.channels) { work[to] = data[pad(i)]; }
-  }`;
+/** A whole sequence: steps 2p and 2p + 1 are point p, and there are no more of them than the first half of the points. */
+function loadSequence({ size, channels }: RowsSpec): string {
+  const half = (size * channels) / 2;
+  return batched(half, {
+    load: "steps_of_x(group.z, i / CHANNELS, first + i % CHANNELS)",
+    use: `data[pad(i)] = value; data[pad(i + ${half}u)] = vec2f(0);`,
+  });
 }
 
-/** A whole sequence: steps 2p and 2p + 1 are point p; zeros behind it. */
-function loadSequence(): string {
-  return /* wgsl */ `
-  for (var i = thread; i < POINTS * CHANNELS; i += THREADS) {
-    data[pad(i)] = steps_of_x(group.z, i / CHANNELS, first + i % CHANNELS);
-  }`;
-}
-
-function storeSequence(): string {
-  return /* wgsl */ `
-  for (var i = thread; i < min(POINTS, (params.length + 1u) / 2u) * CHANNELS; i += THREADS) {
-    put_steps(group.z, i / CHANNELS, first + i % CHANNELS, data[pad(i)]);
-  }`;
+function storeSequence({ size, channels }: RowsSpec): string {
+  return batched((size * channels) / 2, {
+    load: "steps_beside(group.z, i / CHANNELS, first + i % CHANNELS)",
+    use: "put_steps(group.z, i / CHANNELS, first + i % CHANNELS, value + data[pad(i)]);",
+  });
 }
 
 /** The product with the spectrum of the kernel, place by place and partner. */
-function multiplyText({ rows }: RowsSpec): string {
+function multiplyText({ size, rows, channels }: RowsSpec): string {
+  const count = (size * rows * channels) / 2;
+  const most = Math.ceil(count / THREADS);
   return /* wgsl */ `
+/** The places of a pair of points: in the workgroup, and in the whole transform. */
+struct Places { here: vec2u, all: vec2u }
+
+fn places_of(i: u32, group: vec3u) -> Places {
+  let here = pair_at(i);
+  ${rows === 2 ? "if (group.y > 0u) { return Places(vec2u(i, 2u * SIZE - 1u - i), vec2u(blocks.x * SIZE + i, blocks.y * SIZE + SIZE - 1u - i)); }" : ""}
+  return Places(here, here);
+}
+
 fn multiply(thread: u32, first: u32, group: vec3u) {
-  for (var item = thread; item < POINTS * CHANNELS / 2u; item += THREADS) {
-    let i = item / CHANNELS;
-    let channel = item % CHANNELS;
-    if (first + channel >= params.channels) { continue; }
-    var at = pair_at(i);
-    var places = at;
-    ${rows === 2 ? "if (group.y > 0u) { at = vec2u(i, 2u * SIZE - 1u - i); places = vec2u(blocks.x * SIZE + i, blocks.y * SIZE + SIZE - 1u - i); }" : ""}
-    let x = Pair(data[pad(at.x * CHANNELS + channel)], data[pad(at.y * CHANNELS + channel)]);
-    let h = Pair(spectrum[places.x * params.channels + first + channel], spectrum[places.y * params.channels + first + channel]);
+  var spectra: array<Pair, ${most}>;
+  for (var k = 0u; k < ${most}u; k++) {
+    let item = min(thread + k * THREADS, ${count - 1}u);
+    let places = places_of(item / CHANNELS, group).all;
+    let channel = min(first + item % CHANNELS, params.channels - 1u);
+    spectra[k] = Pair(spectrum[places.x * params.channels + channel], spectrum[places.y * params.channels + channel]);
+  }
+  for (var k = 0u; k < ${most}u; k++) {
+    let item = thread + k * THREADS;
+    if (item >= ${count}u) { continue; }
+    let places = places_of(item / CHANNELS, group);
+    let p = pad(places.here.x * CHANNELS + item % CHANNELS);
+    let q = pad(places.here.y * CHANNELS + item % CHANNELS);
+    let x = Pair(data[p], data[q]);
+    let h = spectra[k];
     var result: Pair;
-    if (places.x == 0u) {
+    if (places.all.x == 0u) {
       // Places 0 and 1 are their own partners.
       result = Pair(product(Pair(x.p, x.p), Pair(h.p, h.p), 0u).p, product(Pair(x.q, x.q), Pair(h.q, h.q), 1u).p);
     } else {
-      result = product(x, h, places.x);
+      result = product(x, h, places.all.x);
     }
-    data[pad(at.x * CHANNELS + channel)] = result.p;
-    data[pad(at.y * CHANNELS + channel)] = result.q;
+    data[p] = result.p;
+    data[q] = result.q;
   }
   workgroupBarrier();
 }`;

@@ -1,6 +1,5 @@
 // WGSL of the transforms in workgroup memory: natural order in, bit-reversed order out, and back, in place; products of
 // spectra in that order. The same scheme as kernels/assembly/fft.ts; derivation in README.md.
-import type { BufferUse } from "../../backends/webgpu/kernel.ts";
 import { CIRCLE, COMPLEX } from "../webgpu-complex.ts";
 
 /** Threads of a workgroup. */
@@ -248,34 +247,3 @@ fn product(x: Pair, h: Pair, place: u32) -> Pair {
   odd *= scale;
   return Pair(vec2f(even.x - odd.y, even.y + odd.x), vec2f(even.x + odd.y, odd.x - even.y));
 }`;
-
-/** WGSL: point `place` of a sequence of x, two steps; zeros behind the last, and beside the last channel. */
-export function readSteps(): string {
-  return /* wgsl */ `
-fn steps_of_x(sequence: u32, place: u32, channel: u32) -> vec2f {
-  var steps = vec2f(0);
-  let step = 2u * place;
-  if (channel >= params.channels || step >= params.length) { return steps; }
-  let row = params.x_at + (sequence * params.length + step) * params.x_stride + channel;
-  steps.x = f32(x[row]);
-  if (step + 1u < params.length) { steps.y = f32(x[row + params.x_stride]); }
-  return steps;
-}`;
-}
-
-/** WGSL: writes or adds a point of a sequence of y, two steps, with D x where there is D. */
-export function writeSteps(use: BufferUse, hasD: boolean): string {
-  const [access, type] = use.split(" ");
-  const store = (step: string, value: string): string => /* wgsl */ `
-  y[${step}] = ${type}(${access === "add" ? `f32(y[${step}]) + ` : ""}${value});`;
-  return /* wgsl */ `
-fn put_steps(sequence: u32, place: u32, channel: u32, steps: vec2f) {
-  let step = 2u * place;
-  if (channel >= params.channels || step >= params.length) { return; }
-  var value = steps;
-  ${hasD ? "value += D[params.D_at + channel] * steps_of_x(sequence, place, channel);" : ""}
-  let row = params.y_at + (sequence * params.length + step) * params.y_stride + channel;
-  ${store("row", "value.x")}
-  if (step + 1u < params.length) {${store("row + params.y_stride", "value.y")} }
-}`;
-}
