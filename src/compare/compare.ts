@@ -66,7 +66,10 @@ class Run {
     this.#how = how;
     this.#seconds = { ...comparison.seconds };
     this.#parts = partsOf(comparison.models, comparison.sweep, how);
-    this.#forecast = new Forecast(this.#parts, this.#seconds, backend.name);
+    this.#forecast = new Forecast(this.#parts, this.#seconds, {
+      device: backend.name,
+      pointSeconds: how.pointSeconds,
+    });
   }
 
   /** Begins a comparison, or goes on with the one in the folder. */
@@ -92,10 +95,9 @@ class Run {
     const sweep = planSweep(settings, how, data);
     const command = options.command ?? "compare()";
     const created = new Date().toISOString();
-    const notes = notesOf(models, data, backend);
-    const kept = { version: 1, created, command, device: backend.name, settings, models, sweep, notes } as const;
+    const kept = { version: 1, created, command, device: backend.name, settings, models, sweep, notes: [] } as const;
     const run = new Run(options, { ...kept, results: {}, seconds: {} }, { backend, data, how });
-    return settings.minutes === undefined ? run : run.#withMinutes(settings.minutes);
+    return settings.minutes === undefined ? run.#with(models, []) : run.#withMinutes(settings.minutes);
   }
 
   async finish(): Promise<CompareResult> {
@@ -221,6 +223,13 @@ class Run {
     } else await writeReportFile(this.#report(), out);
   }
 
+  /** The same comparison with these models, and what is to be said of it. */
+  #with(models: readonly PlannedModel[], notes: readonly string[]): Run {
+    const [backend, data, how] = [this.#backend, this.#data, this.#how];
+    const all = [...notes, ...notesOf([...models, ...this.#comparison.sweep], data, backend)];
+    return new Run(this.#options, { ...this.#comparison, models, notes: all }, { backend, data, how });
+  }
+
   /** The same comparison, where all get the tokens that the slowest model reads in so many minutes. */
   async #withMinutes(minutes: number): Promise<Run> {
     const context = this.#context(() => undefined);
@@ -240,8 +249,7 @@ class Run {
     const models = this.#comparison.models.map((model) => withTokens(model, tokens, this.#how));
     const note = `All models train on the tokens that the slowest of them, ${slowest?.name ?? "none"}, reads in ${minutes} min.`;
     context.line(note);
-    const comparison = { ...this.#comparison, models, notes: [note, ...this.#comparison.notes] };
-    return new Run(this.#options, comparison, context);
+    return this.#with(models, [note]);
   }
 }
 

@@ -73,7 +73,7 @@ export interface CompareSettings {
   readonly maxBatch?: number | undefined;
   /** Most seconds of one point of a chart. Default 60. */
   readonly pointSeconds?: number | undefined;
-  /** Most tokens of each held-out text that are scored. Default 2^20 on a GPU, else 2^17. */
+  /** Most tokens of each held-out text that are scored, and of a task's examples of a length (but 16 examples at least). Default 2^20 on a GPU, else 2^17. */
   readonly evalTokens?: number | undefined;
   /** Sizes of a sweep, in parameters. */
   readonly sweep?: readonly number[] | undefined;

@@ -66,11 +66,17 @@ export class Forecast {
   readonly #seconds: Record<string, number>;
   readonly #parts: readonly Part[];
   readonly #device: keyof typeof OPERATIONS;
+  readonly #pointSeconds: number;
 
-  constructor(parts: readonly Part[], seconds: Record<string, number>, device: keyof typeof OPERATIONS) {
+  constructor(
+    parts: readonly Part[],
+    seconds: Record<string, number>,
+    { device, pointSeconds }: { readonly device: keyof typeof OPERATIONS; readonly pointSeconds: number },
+  ) {
     this.#parts = parts;
     this.#seconds = seconds;
     this.#device = device;
+    this.#pointSeconds = pointSeconds;
   }
 
   /** Seconds until all is done, where `share` of `current` took `elapsed`. */
@@ -89,7 +95,7 @@ export class Forecast {
     const from = alike.length > 0 ? alike : done;
     const rates = from.map((one) => this.#seconds[one.id] / work(one));
     if (rates.length > 0) return (work(part) * rates.reduce((sum, rate) => sum + rate, 0)) / rates.length;
-    if (part.kind !== "training") return OTHER_SECONDS;
+    if (part.kind !== "training") return Math.min(OTHER_SECONDS, this.#pointSeconds);
     return work(part) * (pace ?? 1 / OPERATIONS[this.#device]);
   }
 }

@@ -11,8 +11,6 @@ import { isStopped, withinLimit } from "./limit.ts";
 /** Of the examples of tasks: others than those of training and of its checks. */
 const TASK_SEED = 7_000_003;
 const TASK_EXAMPLES = 1024;
-/** Tokens of all examples at one length, and the fewest examples. */
-const TASK_TOKENS = { host: 2 ** 18, gpu: 2 ** 22 } as const;
 const FEWEST_EXAMPLES = 16;
 /** Positions are looked at up to so many times the training length. */
 const POSITION_STRETCH = 8;
@@ -147,13 +145,12 @@ function isLength(task: TaskData["task"], length: number): boolean {
 }
 
 function answer(
-  { how, backend, signal, tell }: Context,
+  { how, signal, tell }: Context,
   model: AnyModel,
   { task }: TaskData,
   length: number,
 ): ReturnType<typeof evaluateTask> {
-  const tokens = TASK_TOKENS[backend.name === "webgpu" ? "gpu" : "host"];
-  const fit = Math.floor(tokens / task.sequenceLength(length));
+  const fit = Math.floor(how.evalTokens / task.sequenceLength(length));
   return evaluateTask<ModelState>(model, task, {
     length,
     examples: Math.max(FEWEST_EXAMPLES, Math.min(TASK_EXAMPLES, fit)),

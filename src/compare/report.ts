@@ -25,6 +25,7 @@ export function buildReport(from: ReportParts): Report {
   const tokens = models.find(({ skipped }) => skipped === undefined)?.tokens ?? 0;
   const { parameters = settings.dModel === undefined ? models[0]?.budget : undefined, minutes } = settings;
   const sweep = sweepOf(from);
+  const told = [...notes, ...sweepFailures(from)];
   return {
     version: REPORT_VERSION,
     title: settings.title ?? titleOf(from),
@@ -42,7 +43,7 @@ export function buildReport(from: ReportParts): Report {
     models: models.map((model) => rowOf(model, from)),
     ...(sweep ? { sweep } : {}),
     ...(options.references?.length ? { references: options.references } : {}),
-    ...(notes.length > 0 ? { notes } : {}),
+    ...(told.length > 0 ? { notes: told } : {}),
   };
 }
 
@@ -102,4 +103,12 @@ function sweepOf({ comparison: { sweep, results }, how }: ReportParts): Report["
 function meanLoss(evaluations: readonly Evaluation[]): number {
   const tokens = evaluations.reduce((sum, one) => sum + (one.tokens ?? 1), 0);
   return evaluations.reduce((sum, one) => sum + (one.lossNats ?? 0) * (one.tokens ?? 1), 0) / tokens;
+}
+
+/** Models of a sweep have no row; what there is to say of those that are missing. */
+function sweepFailures({ comparison: { sweep, results } }: ReportParts): string[] {
+  return sweep.flatMap(({ name, folder, skipped }) => {
+    const reason = skipped ?? gather(folder, results).failed;
+    return reason === undefined ? [] : [`Of the sweep, ${name} is missing: ${reason}`];
+  });
 }

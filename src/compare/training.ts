@@ -139,7 +139,9 @@ class Lesson {
     });
     if (result.stopped) {
       this.#stopClock();
-      await writeProgress(this.#folder, this.#now(result.step));
+      // A run that is resumed does not look back at the step where it stopped.
+      if (result.step % this.#every === 0 && this.#progress.steps > 0) await this.#check(result.step);
+      else await writeProgress(this.#folder, { ...this.#progress, step: result.step });
       return undefined;
     }
     return this.#report(result.step);
@@ -174,10 +176,6 @@ class Lesson {
     const peakMemoryBytes = Math.max(this.#progress.peakMemoryBytes, peakBytes);
     this.#progress = { ...this.#progress, seconds, peakMemoryBytes };
     this.#since = undefined;
-  }
-
-  #now(step: number): Progress {
-    return { ...this.#progress, step };
   }
 
   /** A point of the curve. */

@@ -63,7 +63,7 @@ const POSITIVE: NumberRule = { least: 0, isAbove: true };
 export const QUICK: CompareSettings = {
   architectures: ["mamba", "transformer"],
   parameters: 100_000,
-  tokens: 400_000,
+  tokens: 250_000,
   length: 64,
   batch: 16,
   maxLength: 1024,
