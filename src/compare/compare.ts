@@ -35,7 +35,8 @@ const CHARTS_EVERY_MS = 30_000;
  * asked for, and writes report.json, charts and index.html into `out`, anew after each part. What fails or cannot be
  * measured says why in the report, and the rest goes on. A comparison that was stopped goes on with `resume`: parts that
  * are done are not done again, and a training that was under way continues from its checkpoint.
- * @throws UsageError, ConfigError (settings), DataError (texts, the folder), BackendError (no such device)
+ * @throws UsageError, ConfigError (settings), DataError (texts, the folder), BackendError (no such device); the signal's
+ *   reason, where it comes before there is anything to save
  */
 export async function compare(options: CompareOptions): Promise<CompareResult> {
   const run = await Run.open(options);
@@ -147,7 +148,7 @@ class Run {
     }
   }
 
-  async #measure({ kind, model: planned }: Part, context: Context): Promise<PartResult | undefined> {
+  async #measure({ kind, model: planned, isSweep }: Part, context: Context): Promise<PartResult | undefined> {
     if (kind === "training") {
       this.#unload();
       const training = await trainModel(context, planned, this.#folder(planned));
@@ -158,7 +159,7 @@ class Run {
       return { speed: { training: await measureTrainingSpeed(context, planned) } };
     }
     const model = await this.#load(planned, context);
-    if (kind === "quality") return { quality: await measureQuality(context, model) };
+    if (kind === "quality") return { quality: await measureQuality(context, model, !isSweep) };
     if (kind === "extrapolation") return { extrapolation: await measureExtrapolation(context, model) };
     const { activations } = model;
     if (this.#how.precision === "mixed") model.activations = "f16";
@@ -238,6 +239,8 @@ class Run {
       if (planned.skipped !== undefined) continue;
       try {
         const rate = await trainingRate(context, { ...planned, steps: 1 }, RATE_SECONDS);
+        // A rate that was cut short is none, and nothing is lost yet.
+        this.#options.signal?.throwIfAborted();
         context.line(`${planned.name}: ${Math.round(rate).toLocaleString("en-US")} tokens/s of training`);
         if (!slowest || rate < slowest.rate) slowest = { name: planned.name, rate };
       } catch (error) {

@@ -5,7 +5,6 @@ import { openSource } from "../io/index.ts";
 import { createModel } from "../models/architectures.ts";
 import type { AnyModel } from "../models/auto.ts";
 import { loadModelWeights } from "../models/auto.ts";
-import type { LanguageModel } from "../nn/language-model.ts";
 import type { CompareData } from "./data.ts";
 import type { Limit } from "./limit.ts";
 import type { PlannedModel, Resolved } from "./plan.ts";
@@ -40,13 +39,6 @@ export async function savedModel(context: Context, planned: PlannedModel, folder
     model.dispose();
     throw error;
   }
-}
-
-/** Waits until all that was queued for the model's device is done. */
-export async function settle(model: LanguageModel): Promise<void> {
-  const [parameter] = model.namedParameters().values();
-  const { storage } = parameter.tensor;
-  await model.backend.read(storage, 0, 1);
 }
 
 /** Powers of two from `least` to `most`, and `most` itself. */

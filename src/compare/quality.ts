@@ -17,8 +17,11 @@ const POSITION_STRETCH = 8;
 /** Windows that a mean over positions needs to say anything. */
 const FEWEST_WINDOWS = 4;
 
-/** Every held-out text in windows of the training length, each from a fresh state; or the task at its length. */
-export async function measureQuality(context: Context, model: AnyModel): Promise<QualityReport> {
+/**
+ * Every held-out text in windows of the training length, each from a fresh state; or the task at its length.
+ * @param hasPositions whether losses by the place in the context are wanted, too
+ */
+export async function measureQuality(context: Context, model: AnyModel, hasPositions: boolean): Promise<QualityReport> {
   const { data, how } = context;
   if (data.kind === "task") {
     const found = await answer(context, model, data, how.length);
@@ -28,6 +31,7 @@ export async function measureQuality(context: Context, model: AnyModel): Promise
   const evaluations: Evaluation[] = [];
   for (const [i, text] of data.heldOut.entries())
     evaluations.push(await score(context, model, text, (share) => (i + share) / (data.heldOut.length + 1)));
+  if (!hasPositions) return { evaluations };
   const positions = await withinLimit(limitOf(context), (signal) => byPosition(context, model, data, signal));
   if (isStopped(positions)) context.line(`loss by position: ${positions.stopped}`);
   return isStopped(positions) || positions.length === 0 ? { evaluations } : { evaluations, lossByPosition: positions };

@@ -69,6 +69,8 @@ async function run(flags: CompareFlags): Promise<number> {
     });
     screen.end();
     await conclude(result, flags);
+  } catch (error) {
+    if (!interrupt.signal.aborted || error !== interrupt.signal.reason) throw error;
   } finally {
     screen.end();
     interrupt.release();
