@@ -35,14 +35,17 @@ async function measureWith<T extends { readonly [name: string]: Tensor }>(
   return numbers;
 }
 
-interface Sizes {
+export interface Sizes {
   readonly batch: number;
   readonly length: number;
   readonly heads: number;
   readonly dtype: DType;
 }
 
-function inputsOf(backend: WebGpuBackend, { batch, length, heads, dtype }: Sizes): { q: Tensor; k: Tensor; v: Tensor } {
+export function inputsOf(
+  backend: WebGpuBackend,
+  { batch, length, heads, dtype }: Sizes,
+): { q: Tensor; k: Tensor; v: Tensor } {
   const width = heads * HEAD_DIM;
   const qkv = filled(backend, [batch, length, 3 * width], dtype);
   qkv.requiresGrad = true;

@@ -1,6 +1,7 @@
 // All cases, in the order in which they run.
 import { ATTENTION_CASES } from "./attention.ts";
 import type { GpuCase } from "./case.ts";
+import { CROSSOVER_CASES } from "./crossover.ts";
 import { DECODE_CASES } from "./decode.ts";
 import { ELEMENT_CASES } from "./elements.ts";
 import { EXPERT_CASES } from "./experts.ts";
@@ -19,6 +20,7 @@ export const CASES: readonly GpuCase[] = [
   ...ELEMENT_CASES,
   ...EXPERT_CASES,
   ...ATTENTION_CASES,
+  ...CROSSOVER_CASES,
   ...RECURRENT_CASES,
   ...DECODE_CASES,
   ...TRAIN_CASES,

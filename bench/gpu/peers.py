@@ -41,7 +41,7 @@ with torch.no_grad():
     A = -torch.rand(channels, states, device="cuda")
     B, C = (torch.randn(1, length, states, device="cuda") for _ in range(2))
     results["unfused scan f32 B1 D1536 L2048 ms"] = median_ms(lambda: unfused_scan(x, dt, A, B, C), runs=3, warm_ups=1)
-    for length in (2048, 16384, 131072):
+    for length in [2**k for k in range(9, 18)]:
         q, k, v = (torch.randn(1, 12, length, 64, device="cuda", dtype=torch.bfloat16) for _ in range(3))
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
             results[f"SDPA flash causal bf16 B1 H12 d64 L{length} ms"] = median_ms(

@@ -11,7 +11,7 @@ import { emptyTensor, tensorFrom } from "../../src/tensor/tensor.ts";
 import type { GpuCase, Numbers } from "./case.ts";
 import { timeByKernel, timeOnGpu } from "./case.ts";
 
-interface Shape {
+export interface Shape {
   readonly batch: number;
   readonly length: number;
   readonly dInner?: number;
@@ -38,7 +38,7 @@ function fill(backend: WebGpuBackend, shape: readonly number[], mean: number, sp
   return tensor;
 }
 
-function makeScan(
+export function makeScan(
   backend: WebGpuBackend,
   { batch, length, dInner = 1536, dState = 16, dtype = "f32" }: Shape,
 ): { inputs: ScanInputs; outputs: ScanOutputs } {
