@@ -7,6 +7,7 @@ import { DecodeSession } from "../generate/session.ts";
 import type { AnyModel } from "../models/auto.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import type { BatchPoint, LengthPoint } from "../report/schema.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { tensorFrom } from "../tensor/tensor.ts";
 import type { Context } from "./context.ts";
 import { lengthsBetween, limitOf } from "./context.ts";
@@ -202,12 +203,10 @@ async function gpuRate(
   signal: AbortSignal,
 ): Promise<number> {
   const { batch } = state;
-  const all = new Float32Array(batch * logits.length);
-  for (let row = 0; row < batch; row++) all.set(logits, row * logits.length);
   const keys = Array.from({ length: batch }, (_, i) => i);
   const decoder = new GpuDecoder(model, {
     state,
-    logits: tensorFrom(model.backend, all, [batch, 1, logits.length]),
+    logits: repeated(model, logits, state),
     rows: keys.map((seed) => ({ seed, prompt: new Int32Array(0) })),
     settings: { ...samplingSettings({ temperature: 0 }) },
     limit: MOST_TOKENS + 2 * WARM_TOKENS,
@@ -233,6 +232,19 @@ async function gpuRate(
   } finally {
     decoder.dispose();
     await (model.backend as WebGpuBackend).finish();
+  }
+}
+
+/** Logits `[batch, 1, vocabSize]`, the same for each row. A state that they find no memory beside is given back. */
+function repeated(model: LanguageModel, logits: Float32Array, state: ModelState): Tensor {
+  const { batch } = state;
+  const all = new Float32Array(batch * logits.length);
+  for (let row = 0; row < batch; row++) all.set(logits, row * logits.length);
+  try {
+    return tensorFrom(model.backend, all, [batch, 1, logits.length]);
+  } catch (error) {
+    state.dispose();
+    throw error;
   }
 }
 

@@ -86,7 +86,13 @@ export class GpuDecoder<State extends ModelState> {
     this.#state = options.state;
     this.#firstLogits = keep(options.logits);
     this.#keys = options.rows.map((_, i) => i);
-    this.#rows = makeRows(this.#backend, options.rows, options.settings, model.config.vocabSize);
+    try {
+      this.#rows = makeRows(this.#backend, options.rows, options.settings, model.config.vocabSize);
+    } catch (error) {
+      this.#state.dispose();
+      this.#firstLogits.dispose();
+      throw error;
+    }
   }
 
   /**

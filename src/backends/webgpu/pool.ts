@@ -8,6 +8,12 @@ const STORAGE_AND_COPY = 0x80 | 0x8 | 0x4;
 /** Classes an octave: at most an eighth of a buffer is wasted. */
 const CLASSES_AN_OCTAVE = 8;
 const LEAST_BYTES = 256;
+/**
+ * What is held in all, in tensors and kept, is at most this many times what tensors held at their peak, and so much more:
+ * work of many sizes, each kept, would fill the device, and what is destroyed then comes back too late.
+ */
+const MOST_HELD = 2;
+const FREELY_HELD = 2 ** 30;
 
 export interface PoolOptions {
   /** Bytes to hold at the most, in tensors and kept for the next ones. Default: until the device refuses. */
@@ -68,6 +74,7 @@ export class BufferPool {
     const kept = this.#free.get(size);
     if (kept) kept.push(buffer);
     else this.#free.set(size, [buffer]);
+    if (this.#liveBytes + this.#pooledBytes > MOST_HELD * this.#peakBytes + FREELY_HELD) this.trim();
   }
 
   /** Whether there was no memory for this buffer. */

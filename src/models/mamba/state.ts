@@ -3,7 +3,7 @@ import type { Backend } from "../../backends/backend.ts";
 import type { ModelState, NamedArray } from "../../nn/language-model.ts";
 import type { SavedArrays } from "../../nn/saved-arrays.ts";
 import { checkSavedShapes } from "../../nn/saved-arrays.ts";
-import { keep } from "../../tensor/scope.ts";
+import { keep, scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { copyInto, copyOf, emptyTensor, tensorFrom, zeros } from "../../tensor/tensor.ts";
 import type { MambaConfig } from "./config.ts";
@@ -111,8 +111,9 @@ export class MambaState implements ModelState {
     this.dispose();
   }
 
+  /** Where memory does not suffice for all, the scope gives back what was made. */
   #map(change: (tensor: Tensor) => Tensor): MambaState {
-    return new MambaState(this.layers.map(({ conv, ssm }) => ({ conv: change(conv), ssm: change(ssm) })));
+    return scope(() => new MambaState(this.layers.map(({ conv, ssm }) => ({ conv: change(conv), ssm: change(ssm) }))));
   }
 }
 

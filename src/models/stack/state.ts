@@ -5,7 +5,7 @@ import type { Shape } from "../../core/shape.ts";
 import type { ModelState, NamedArray } from "../../nn/language-model.ts";
 import type { SavedArrays } from "../../nn/saved-arrays.ts";
 import { checkSavedShapes } from "../../nn/saved-arrays.ts";
-import { keep } from "../../tensor/scope.ts";
+import { keep, scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { copyInto, copyOf, emptyTensor, tensorFrom, zeros } from "../../tensor/tensor.ts";
 import type { MixerState } from "./mixer.ts";
@@ -209,14 +209,14 @@ export class StackState implements ModelState {
       .read();
   }
 
+  /** Where memory does not suffice for all, the scope gives back what was made. */
   #with(batch: number, change: (tensor: Tensor) => Tensor): StackState {
-    return new StackState(this.#layout, this.backend, {
-      batch,
-      mixers: this.mixers.map((mixer) => mapValues(mixer, change)),
-      lengths: this.lengths && change(this.lengths),
-      position: this.position,
-      capacity: this.#capacity,
-      isSpent: this.isSpent,
+    const { position, isSpent } = this;
+    return scope(() => {
+      const mixers = this.mixers.map((mixer) => mapValues(mixer, change));
+      const lengths = this.lengths && change(this.lengths);
+      const parts = { batch, mixers, lengths, position, capacity: this.#capacity, isSpent };
+      return new StackState(this.#layout, this.backend, parts);
     });
   }
 }
