@@ -18,7 +18,8 @@ const MARGIN = 0.03;
 
 /** The ends and ticks of an axis for these values, about `most` ticks. `isTight`: it ends where its values end. */
 export function rangeOf(values: readonly number[], axis: Axis, most: number, isTight = false): Range {
-  const all = [...values, ...(axis.include ?? [])];
+  // A logarithmic axis has no place for zero and below.
+  const all = [...values, ...(axis.include ?? [])].filter((value) => axis.scale === "linear" || value > 0);
   const [low, high] = [Math.min(...all), Math.max(...all)];
   if (axis.scale === "linear") return linear(low, high, most);
   const domain = low === high ? ([low / 2, high * 2] as const) : widened(low, high, isTight ? 0 : MARGIN);

@@ -37,12 +37,17 @@ function behind(best: number, value: number, by: QualityMeasure): string {
   return ` (+${((value / best - 1) * 100).toFixed(1)} %)`;
 }
 
+/** Smaller losses of what was learned to the end are drawn here: a logarithmic axis has no place for them. */
+const LEAST_LOSS = 1e-4;
+
 export function trainingCurve(report: Report): Chart | undefined {
+  const drawn = (loss: number | undefined): number | undefined =>
+    loss === undefined ? undefined : Math.max(loss, LEAST_LOSS);
   const trained = measure(report, ({ training }) =>
-    training?.curve.map(({ tokens, lossNats }) => ({ x: tokens, y: lossNats })),
+    training?.curve.map(({ tokens, lossNats }) => ({ x: tokens, y: drawn(lossNats) })),
   );
   const held = measure(report, ({ training }) =>
-    training?.curve.map(({ tokens, evalLossNats }) => ({ x: tokens, y: evalLossNats })),
+    training?.curve.map(({ tokens, evalLossNats }) => ({ x: tokens, y: drawn(evalLossNats) })),
   ).filter(({ points }) => points.length > 1);
   const all = held.length > 0 ? held : trained;
   const under = held.length > 0 ? new Map(trained.map(({ name, points }) => [name, points])) : undefined;

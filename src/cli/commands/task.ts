@@ -1,4 +1,5 @@
 // mamba task: the synthetic tasks of the papers, learned by a small model and examined at many lengths.
+import { join } from "node:path";
 import type { Command } from "commander";
 import { openDevice } from "../../backends/index.ts";
 import { createRandom } from "../../core/random.ts";
@@ -18,6 +19,7 @@ import type { Learned } from "./task/learn.ts";
 import { learn } from "./task/learn.ts";
 import type { TaskRecord } from "./task/record.ts";
 import { writeRecord } from "./task/record.ts";
+import { reportTasks } from "./task/report.ts";
 import { taskRunOptions } from "./task/run-options.ts";
 import type { TaskFlags, TaskPlan } from "./task/settings.ts";
 import { planTaskRun } from "./task/settings.ts";
@@ -38,7 +40,8 @@ Examples:
   $ mamba task run selective-copying --length 4096 --curriculum 64,256,1024 --device webgpu --out runs/copying
   $ mamba task run mqar --vocab 256 --length 64 --model-option dState=32
   $ mamba task run parity --target end --layers 1 --lengths 64,256
-  $ mamba task run selective-copying --out runs/copying --resume`;
+  $ mamba task run selective-copying --out runs/copying --resume
+  $ mamba task report runs/copying runs/copying-s4d --out report`;
 
 export function addTask(program: Command, done: (exitCode: number) => void): void {
   const command = program
@@ -52,6 +55,14 @@ export function addTask(program: Command, done: (exitCode: number) => void): voi
     .description("List the tasks with their options, and the models.")
     .addOption(options.jsonOption())
     .action(async ({ json }: { json?: boolean }) => (json ? printJson(listing()) : print(describeListing())));
+  command
+    .command("report")
+    .summary("several runs of one task as a page with charts")
+    .description("Draw the report of runs of one task: accuracy by length, and curves, model by model.")
+    .argument("<folders...>", "the --out of mamba task run")
+    .option("--out <folder>", "folder of the report", "report")
+    .option("--title <text>", "of the report")
+    .action(drawReport);
   const run = command
     .command("run")
     .summary("train a model on a task")
@@ -61,6 +72,13 @@ export function addTask(program: Command, done: (exitCode: number) => void): voi
   run
     .addHelpText("after", EXAMPLES)
     .action(async (name: string, flags: TaskFlags & { json?: boolean }) => done(await runTask(name, flags)));
+}
+
+/** The charts' libraries are loaded where they are wanted alone. */
+async function drawReport(folders: string[], { out, title }: { out: string; title?: string }): Promise<void> {
+  const { writeReport } = await import("../../report/write-node.ts");
+  await writeReport(await reportTasks(folders, title), out);
+  await print(`The report: ${join(out, "index.html")}\n`);
 }
 
 function listing(): object {
