@@ -7,7 +7,8 @@ import { openBenchModel } from "../src/cli/commands/bench/open-model.ts";
 import { peakMemoryBytes } from "../src/cli/memory.ts";
 import { createRandom } from "../src/core/random.ts";
 import { DecodeSession } from "../src/generate/session.ts";
-import type { MambaModel } from "../src/models/mamba/model.ts";
+import { ConfigError } from "../src/core/errors.ts";
+import { MambaModel } from "../src/models/mamba/model.ts";
 import type { Summary } from "./support.ts";
 import {
   describeEnvironment,
@@ -134,6 +135,8 @@ await runScript(async () => {
     threads: wholeFlag(flags.threads, "--threads"),
   });
   const { model } = opened;
+  if (!(model instanceof MambaModel))
+    throw new ConfigError("bench/length: the model must be a Mamba, whose time a token is the same at every length.");
   const { backend } = model;
   const weightBytes = backend.memory().liveBytes;
   const random = createRandom(SEED);

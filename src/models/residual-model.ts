@@ -31,6 +31,12 @@ export interface ResidualConfig {
   readonly eosTokenId: number | undefined;
 }
 
+/** What a sequence keeps in memory. */
+export interface StateBytes {
+  readonly constant: number;
+  readonly perToken: number;
+}
+
 /** A norm over the last axis. */
 export interface Norm {
   readonly weight: Parameter;
@@ -59,6 +65,8 @@ export abstract class ResidualModel<State extends ModelState> extends Module imp
   protected abstract readonly embedding: Embedding;
   protected abstract readonly lastNorm: Norm;
 
+  /** Bytes of a sequence's state in float32: those of constant size, and those that each token adds. */
+  abstract get stateBytes(): StateBytes;
   abstract initialState(batch?: number): State;
   abstract stackStates(states: readonly State[]): State;
   abstract stateFrom(saved: SavedArrays, where: string): Promise<State>;

@@ -1,5 +1,5 @@
 // mamba inspect, convert, doctor and bench.
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -134,4 +134,27 @@ it("measures a tiny model of random weights", async () => {
     for (const { tokensPerSecond } of [...result.prefill, result.decode])
       expect(tokensPerSecond.median).toBeGreaterThan(0);
   }
+});
+
+it("inspects, evaluates and continues a Transformer that it trained", async () => {
+  const out = join(folder, "transformer");
+  const text = join(folder, "little.txt");
+  await writeFile(text, "the cat sat on the mat. ".repeat(40));
+  const on = ["--device", "wasm", "--threads", "1"];
+  const sizes = ["--arch", "transformer", "--d-model", "32", "--layers", "1", "--head-dim", "8", "--d-mlp", "32"];
+  const how = ["--batch", "2", "--length", "16", "--steps", "2", "--eval-fraction", "0"];
+  expect(await runMamba(["train", "--data", text, "--out", out, ...sizes, ...how, ...on])).toMatchObject({ code: 0 });
+  const last = join(out, "last");
+  const inspected = await runJson<Inspected & { stateBytesPerToken: number }>(["inspect", last]);
+  expect(inspected.config).toMatchObject({ architecture: "transformer", dModel: 32 });
+  expect(inspected).toMatchObject({ stateBytes: 0, stateBytesPerToken: 4 * 2 * 32 });
+  expect((await runMamba(["inspect", last])).stdout).toMatch(/layers +attention, mlp\n[^]*256 B a token/);
+  const scored = await runJson<{ bitsPerByte: number }>(["eval", "--model", last, "--text", text, ...on]);
+  expect(scored.bitsPerByte).toBeGreaterThan(0);
+  const prompt = ["generate", "--model", last, "--prompt", "the cat", "--max-tokens", "5", "--temperature", "0"];
+  const state = join(folder, "transformer.state");
+  const whole = await runJson<{ tokens: number[] }>([...prompt, ...on, "--state-out", state]);
+  expect(whole.tokens).toHaveLength(5);
+  const again = [...prompt, ...on, "--state-in", state];
+  expect((await runJson<{ tokens: number[] }>(again)).tokens).toHaveLength(5);
 });

@@ -3,9 +3,8 @@ import type { Command } from "commander";
 import { defaultModelFolder } from "../../default-model-node.ts";
 import type { TensorInfo } from "../../io/index.ts";
 import { openTensors } from "../../io/index.ts";
-import { loadMambaConfig } from "../../models/mamba/checkpoint.ts";
-import type { MambaConfig } from "../../models/mamba/config.ts";
-import { stateBytes } from "../../models/mamba/state.ts";
+import type { AnyConfig } from "../../models/auto.ts";
+import { loadConfig, modelOf } from "../../models/auto.ts";
 import { formatBytes, formatCount, formatTable } from "../format.ts";
 import { openModel } from "../load-model.ts";
 import { jsonOption, MODEL_HELP } from "../options.ts";
@@ -16,7 +15,7 @@ const EXAMPLES = `
 Reads only the headers of the files, but a model of the hub is downloaded first.
 Without a model: the one that comes with this package.
 --json prints {model, config, parameters, tensors: [{name, shape, parameters,
-dtype, file}], stateBytes, weightBytes: {f32, int8}}.
+dtype, file}], stateBytes, stateBytesPerToken, weightBytes: {f32, int8}}.
 
 Examples:
   $ mamba inspect state-spaces/mamba-130m-hf
@@ -24,8 +23,8 @@ Examples:
 
 export interface Inspection {
   readonly model: string;
-  readonly config: MambaConfig;
-  /** Elements of all tensors of the model; a tied head counts once. */
+  readonly config: AnyConfig;
+  /** Of the model: a tied head counts once, scales of int8 do not. */
   readonly parameters: number;
   /** In the order of the file. */
   readonly tensors: readonly {
@@ -35,8 +34,10 @@ export interface Inspection {
     dtype: string;
     file: string;
   }[];
-  /** Of one sequence, in float32; the same at any length. */
+  /** Of one sequence, in float32, whatever its length. */
   readonly stateBytes: number;
+  /** That each token adds: keys and values of attention. */
+  readonly stateBytesPerToken: number;
   /** Of the weights in memory, by --dtype. */
   readonly weightBytes: { readonly f32: number; readonly int8: number };
 }
@@ -58,19 +59,19 @@ export function addInspect(program: Command): void {
 
 async function inspect(nameOrFolder: string): Promise<Inspection> {
   const source = await openModel(nameOrFolder);
-  const config = await loadMambaConfig(source);
+  const config = await loadConfig(source);
   const reader = await openTensors(source);
   try {
+    const model = modelOf(config);
     const tensors = [...reader.tensors.values()].map(describeTensor);
-    const isHeadTwice = config.tieEmbeddings && reader.tensors.has("lm_head.weight");
-    const counted = tensors.filter(({ name }) => !(isHeadTwice && name === "lm_head.weight"));
     return {
       model: source.description,
       config,
-      parameters: counted.reduce((sum, { parameters }) => sum + parameters, 0),
+      parameters: model.parameterCount,
       tensors,
-      stateBytes: stateBytes(config),
-      weightBytes: { f32: weightBytes(config, "f32"), int8: weightBytes(config, "int8") },
+      stateBytes: model.stateBytes.constant,
+      stateBytesPerToken: model.stateBytes.perToken,
+      weightBytes: { f32: weightBytes(model, "f32"), int8: weightBytes(model, "int8") },
     };
   } finally {
     await reader.close();
@@ -82,7 +83,7 @@ function describeTensor({ name, shape, dtype, file }: TensorInfo): Inspection["t
 }
 
 function describe({ model, config, parameters, tensors, ...bytes }: Inspection): string {
-  const fields = Object.entries(config).map(([name, value]) => [`  ${name}`, String(value ?? "none")]);
+  const fields = Object.entries(config).map(([name, value]) => [`  ${name}`, describeField(value)]);
   const rows = tensors.map(({ name, shape, parameters: count, dtype }) => [
     `  ${name}`,
     `[${shape.join(", ")}]`,
@@ -97,8 +98,25 @@ function describe({ model, config, parameters, tensors, ...bytes }: Inspection):
     formatTable([["  name", "shape", "parameters", "in the file"], ...rows], [2]),
     "",
     `${bold("Parameters")}  ${formatCount(parameters)}`,
-    `${bold("State")}       ${formatBytes(bytes.stateBytes)} a sequence, at any length`,
+    `${bold("State")}       ${describeState(bytes)}`,
     `${bold("Weights")}     ${formatBytes(bytes.weightBytes.f32)} in memory as f32, ${formatBytes(bytes.weightBytes.int8)} as int8`,
     "",
   ].join("\n");
+}
+
+function describeState({
+  stateBytes,
+  stateBytesPerToken,
+}: Pick<Inspection, "stateBytes" | "stateBytesPerToken">): string {
+  const constant = `${formatBytes(stateBytes)} a sequence`;
+  if (stateBytesPerToken === 0) return `${constant}, at any length`;
+  const growing = `${formatBytes(stateBytesPerToken)} a token`;
+  return stateBytes === 0 ? growing : `${constant}, and ${growing}`;
+}
+
+/** Layers of a stack by the kinds of their mixers: attention, mlp, attention, mlp. */
+function describeField(value: unknown): string {
+  if (!Array.isArray(value)) return String(value ?? "none");
+  const layers = value as readonly (readonly { readonly kind: string }[])[];
+  return layers.map((branches) => branches.map(({ kind }) => kind).join(" + ")).join(", ");
 }

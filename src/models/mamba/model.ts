@@ -10,12 +10,12 @@ import { isStepFused, stepHead } from "../../ops/mamba-step/index.ts";
 import { checkpoint } from "../../tensor/checkpoint.ts";
 import { currentTape } from "../../tensor/tape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import type { LayersResult } from "../residual-model.ts";
+import type { LayersResult, StateBytes } from "../residual-model.ts";
 import { ResidualModel, tapeOrScope } from "../residual-model.ts";
 import { MambaBlock } from "./block.ts";
 import type { MambaConfig } from "./config.ts";
 import type { LayerState } from "./state.ts";
-import { MambaState } from "./state.ts";
+import { MambaState, stateBytes } from "./state.ts";
 
 /** All but the head, under the name that checkpoints give it. */
 class Backbone extends Module {
@@ -51,6 +51,10 @@ export class MambaModel extends ResidualModel<MambaState> {
 
   protected get lastNorm(): RmsNorm {
     return this.backbone.normF;
+  }
+
+  get stateBytes(): StateBytes {
+    return { constant: stateBytes(this.config), perToken: 0 };
   }
 
   /** The state before the first token, for `batch` sequences. */

@@ -15,7 +15,7 @@ import { checkpoint } from "../../tensor/checkpoint.ts";
 import { currentTape } from "../../tensor/tape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { tensorFrom } from "../../tensor/tensor.ts";
-import type { LayersResult } from "../residual-model.ts";
+import type { LayersResult, StateBytes } from "../residual-model.ts";
 import { ResidualModel, tapeOrScope } from "../residual-model.ts";
 import type { MixerConfig, StackConfig } from "./config.ts";
 import { checkStackConfig } from "./config.ts";
@@ -88,6 +88,15 @@ export class StackModel extends ResidualModel<StackState> {
 
   protected get lastNorm(): RmsNorm | LayerNorm {
     return this.normF;
+  }
+
+  get stateBytes(): StateBytes {
+    const sum = (values: readonly number[]): number => values.reduce((all, value) => all + value, 0);
+    const { mixers } = this.#layout;
+    return {
+      constant: sum(mixers.flatMap(({ shapes }) => Object.values(shapes(1)).map((shape) => 4 * sizeOf(shape)))),
+      perToken: sum(mixers.flatMap(({ caches }) => Object.values(caches).map((width) => 4 * width))),
+    };
   }
 
   initialState(batch = 1): StackState {

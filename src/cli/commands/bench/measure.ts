@@ -1,8 +1,7 @@
 // Measures prefill and decode: a warm-up, then repetitions in turn, then medians.
 import { createRandom } from "../../../core/random.ts";
 import { DecodeSession } from "../../../generate/session.ts";
-import type { MambaState } from "../../../models/mamba/state.ts";
-import type { MambaModel } from "../../../models/mamba/model.ts";
+import type { LanguageModel, ModelState } from "../../../nn/language-model.ts";
 import { significant } from "../../format.ts";
 
 /** Tokens a second. */
@@ -33,7 +32,7 @@ const WARM_UP_PROMPT = 64;
 const WARM_UP_STEPS = 8;
 
 /** Each repetition measures every prompt length once, then decodes behind the first of them. */
-export async function measureModel(model: MambaModel, options: MeasureOptions): Promise<Measurement> {
+export async function measureModel(model: LanguageModel, options: MeasureOptions): Promise<Measurement> {
   const { promptTokens, newTokens, reps, onProgress } = options;
   const longest = Math.max(WARM_UP_PROMPT, newTokens, ...promptTokens);
   const random = createRandom(0);
@@ -59,12 +58,12 @@ export async function measureModel(model: MambaModel, options: MeasureOptions): 
 
 /** A prompt and some steps, from a fresh state. */
 async function measureOnce(
-  model: MambaModel,
+  model: LanguageModel,
   ids: Int32Array,
   promptTokens: number,
   newTokens: number,
 ): Promise<{ prefillMs: number; decodeMs: number }> {
-  const session = new DecodeSession<MambaState>(model, model.initialState(1));
+  const session = new DecodeSession<ModelState>(model, model.initialState(1));
   try {
     const started = performance.now();
     await session.prefill(ids.subarray(0, promptTokens));

@@ -1,8 +1,8 @@
 // The model to measure: a checkpoint, or random weights of a known shape.
 import type { Backend } from "../../../backends/backend.ts";
 import { openDevice } from "../../../backends/index.ts";
-import { loadMamba } from "../../../models/mamba/checkpoint.ts";
-import type { MambaModel } from "../../../models/mamba/model.ts";
+import type { AnyModel } from "../../../models/auto.ts";
+import { loadModel } from "../../../models/auto.ts";
 import { noteThreads } from "../../device.ts";
 import { openModel } from "../../load-model.ts";
 import type { LoadFlags } from "../../options.ts";
@@ -13,7 +13,7 @@ import type { ShapeName } from "./shapes.ts";
 import { shapeConfig } from "./shapes.ts";
 
 export interface BenchModel {
-  readonly model: MambaModel;
+  readonly model: AnyModel;
   readonly name: string;
   /** Of random weights. */
   readonly shape: ShapeName | undefined;
@@ -42,7 +42,7 @@ async function loadWeights(name: string, backend: Backend, dtype: LoadFlags["dty
   const started = performance.now();
   try {
     const onProgress = (share: number): void => bar.update(share);
-    const model = await loadMamba(await openModel(name), { backend, ...defined({ dtype }), onProgress });
+    const model = await loadModel(await openModel(name), { backend, ...defined({ dtype }), onProgress });
     const loadMs = performance.now() - started;
     return { model, name, shape: undefined, loadMs, dispose: () => model.dispose() };
   } finally {
