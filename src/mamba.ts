@@ -1,7 +1,7 @@
 // Mamba: a Mamba model with its tokenizer on a device, ready to use. The class that most people need.
 import { createRandom } from "./core/random.ts";
 import type { FileSource } from "./io/index.ts";
-import { loadMamba } from "./models/mamba/checkpoint.ts";
+import { loadMamba, loadMambaConfig } from "./models/mamba/checkpoint.ts";
 import type { MambaOptions } from "./models/mamba/config.ts";
 import { mambaConfig } from "./models/mamba/config.ts";
 import { initializeMamba } from "./models/mamba/init.ts";
@@ -21,7 +21,7 @@ export class Mamba extends TextModel<MambaState, MambaModel> {
    * @throws CheckpointError, ConfigError (damaged or unfit files), BackendError (device missing, memory full)
    */
   static async load(nameOrFolder?: string | FileSource, options: LoadModelOptions = {}): Promise<Mamba> {
-    return new Mamba(await loadParts(nameOrFolder, options, loadMamba));
+    return new Mamba(await loadParts(nameOrFolder, options, { load: loadMamba, loadConfig: loadMambaConfig }));
   }
 
   /** A new model with the official initialisation, to be trained. Bytes unless a tokenizer is given. */

@@ -1,9 +1,10 @@
-// TextModel: a language model of any architecture with its tokenizer on a device, ready to use.
+// TextModel: a language model of any architecture with its tokenizer on a device, ready to use. The architectures beside
+// Mamba are loaded when they are asked for, so that a page with a Mamba holds no Transformer.
 import type { Backend } from "./backends/backend.ts";
 import type { Device } from "./backends/index.ts";
 import { openDevice } from "./backends/index.ts";
-import { createRandom } from "./core/random.ts";
 import { DataError } from "./core/errors.ts";
+import { createRandom } from "./core/random.ts";
 import { checkNode } from "./core/node-only.ts";
 import type { GeneratedToken, GenerateOptions, GenerationResult } from "./generate/generate.ts";
 import { complete, generate } from "./generate/generate.ts";
@@ -11,9 +12,7 @@ import { memoryFile } from "./io/file-source.ts";
 import type { DownloadProgress, FileSource } from "./io/index.ts";
 import { encodeSafetensors, openSafetensors, openSource, savedArrays } from "./io/index.ts";
 import type { ArchitectureOptions } from "./models/architectures.ts";
-import { createModel } from "./models/architectures.ts";
 import type { AnyModel } from "./models/auto.ts";
-import { loadConfig, loadModel, loadModelWeights, saveModel } from "./models/auto.ts";
 import type { LoadOptions, WeightDType } from "./models/checkpoint/load.ts";
 import type { SaveOptions } from "./models/checkpoint/save.ts";
 import type { ForwardResult, LanguageModel, ModelState } from "./nn/language-model.ts";
@@ -76,7 +75,7 @@ export interface TextModelParts<Model> {
 }
 
 /**
- * A language model, its tokenizer and its device. Make one with {@link loadTextModel} or {@link createTextModel}; give its
+ * A language model, its tokenizer and its device. Make one with `loadTextModel` or `createTextModel`; give its
  * memory back with {@link TextModel.dispose} or `using`.
  */
 export class TextModel<
@@ -180,12 +179,14 @@ export class TextModel<
   }
 
   /** Writes a folder that this library loads, and Hugging Face transformers if it knows the architecture. Node only. */
-  save(folder: string, options: Pick<SaveOptions, "dtype"> = {}): Promise<void> {
+  async save(folder: string, options: Pick<SaveOptions, "dtype"> = {}): Promise<void> {
+    const { saveModel } = await import("./models/auto.ts");
     return saveModel(this.#known, folder, { ...options, files: this.tokenizer.files() });
   }
 
   /** Loads the weights of a folder of the same architecture and sizes, in place of its own. */
   async loadWeights(folder: string): Promise<void> {
+    const { loadModelWeights } = await import("./models/auto.ts");
     await loadModelWeights(this.#known, await openSource(folder));
   }
 
@@ -198,7 +199,7 @@ export class TextModel<
     this.dispose();
   }
 
-  /** The model is one of those that this library makes. */
+  /** The model is one of those that this library makes. All of them are loaded where files are written, not before. */
   get #known(): AnyModel {
     return this.model as unknown as AnyModel;
   }
@@ -220,8 +221,11 @@ export class TextModel<
   }
 }
 
-/** Makes a model from an opened source: how a checkpoint's weights come onto a device. */
-export type ModelLoader<Model> = (source: FileSource, options: LoadOptions) => Promise<Model>;
+/** How a checkpoint's weights come onto a device, and what is read of its configuration before. */
+export interface ModelLoader<Model> {
+  readonly load: (source: FileSource, options: LoadOptions) => Promise<Model>;
+  readonly loadConfig: (source: FileSource) => Promise<{ readonly vocabSize: number }>;
+}
 
 /**
  * Loads a checkpoint of any architecture that this library knows (Mamba, Llama, GPT-NeoX, its own baselines): a folder, a
@@ -233,7 +237,8 @@ export async function loadTextModel(
   nameOrFolder?: string | FileSource,
   options: LoadModelOptions = {},
 ): Promise<TextModel> {
-  return new TextModel(await loadParts(nameOrFolder, options, loadModel));
+  const { loadConfig, loadModel } = await import("./models/auto.ts");
+  return new TextModel(await loadParts(nameOrFolder, options, { load: loadModel, loadConfig }));
 }
 
 /** A new model of an architecture (see ARCHITECTURES), initialised, to be trained. Bytes unless a tokenizer is given. */
@@ -242,6 +247,7 @@ export async function createTextModel(
   sizes: Omit<ArchitectureOptions, "vocabSize"> & { vocabSize?: number },
   options: CreateModelOptions = {},
 ): Promise<TextModel> {
+  const { createModel } = await import("./models/architectures.ts");
   const { backend, tokenizer, vocabulary } = await openParts(options);
   const random = createRandom(options.seed ?? 0);
   const model = createModel(architecture, { ...vocabulary, ...sizes }, backend, random);
@@ -252,7 +258,7 @@ export async function createTextModel(
 export async function loadParts<Model>(
   nameOrFolder: string | FileSource | undefined,
   options: LoadModelOptions,
-  load: ModelLoader<Model>,
+  { load, loadConfig }: ModelLoader<Model>,
 ): Promise<TextModelParts<Model>> {
   const backend = await openDevice(options.device, threadOptions(options));
   const { revision, cacheDir, hubUrl, onDownload: onProgress } = options;
@@ -265,7 +271,7 @@ export async function loadParts<Model>(
       : await openSource(nameOrFolder ?? (await defaultModelFolder()), sourceOptions);
   const dtype = options.dtype ?? "f32";
   // The tokenizer first: what is wrong with it shows at once, and the garbage of parsing it is gone before the weights come.
-  const tokenizer = await openTokenizer(source);
+  const tokenizer = await openTokenizer(source, (await loadConfig(source)).vocabSize);
   const loading = { backend, dtype, trainable: options.trainable ?? false };
   const model = await load(source, options.onProgress ? { ...loading, onProgress: options.onProgress } : loading);
   return { model, tokenizer, backend, dtype };
@@ -293,8 +299,7 @@ async function defaultModelFolder(): Promise<string> {
   return (await import("./default-model-node.ts")).defaultModelFolder();
 }
 
-async function openTokenizer(source: FileSource): Promise<Tokenizer> {
-  const { vocabSize } = await loadConfig(source);
+async function openTokenizer(source: FileSource, vocabSize: number): Promise<Tokenizer> {
   const read = async (name: string): Promise<string | undefined> =>
     (await source.has(name)) ? source.readText(name) : undefined;
   const tokenizer = await loadTokenizer(read, vocabSize);

@@ -5,7 +5,6 @@ import * as library from "../../src/index.ts";
 it("exports these names and no others", () => {
   expect(Object.keys(library).toSorted()).toMatchInlineSnapshot(`
     [
-      "ARCHITECTURES",
       "BackendError",
       "CheckpointError",
       "ConfigError",
@@ -17,7 +16,6 @@ it("exports these names and no others", () => {
       "MambaState",
       "Parameter",
       "ShapeError",
-      "StackModel",
       "Tape",
       "Tensor",
       "TextModel",

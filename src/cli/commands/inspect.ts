@@ -116,7 +116,7 @@ function describeState({
 
 /** Layers of a stack by the kinds of their mixers: attention, mlp, attention, mlp. */
 function describeField(value: unknown): string {
-  if (!Array.isArray(value)) return String(value ?? "none");
+  if (!Array.isArray(value)) return String((value as string | number | boolean | undefined) ?? "none");
   const layers = value as readonly (readonly { readonly kind: string }[])[];
   return layers.map((branches) => branches.map(({ kind }) => kind).join(" + ")).join(", ");
 }
