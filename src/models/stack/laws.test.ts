@@ -176,3 +176,26 @@ async function objectiveOf(model: StackModel): Promise<number> {
   state.dispose();
   return value;
 }
+
+it.skipIf(!hasGpu).each(["transformer", "s4d", "lstm", "mamba-moe"])(
+  "%s: float16 activations stay near float32, and a cache of keys is float16, too",
+  async (architecture) => {
+    const backend = await gpuBackend();
+    if (!backend.has("shader-f16")) return;
+    const model = newModel(architecture, backend);
+    const logits = async (activations: "f32" | "f16"): Promise<number[]> => {
+      model.activations = activations;
+      const state = model.initialState(2);
+      await lastLogits(model, state, 0, 9);
+      for (let t = 9; t < LENGTH - 1; t++) await lastLogits(model, state, t, t + 1);
+      const last = await lastLogits(model, state, LENGTH - 1, LENGTH);
+      const caches = state.mixers.flatMap(({ keys }) => (keys ? [keys.dtype] : []));
+      expect(caches.every((dtype) => dtype === activations)).toBe(true);
+      state.dispose();
+      return last;
+    };
+    // float16 has 11 bits; some of its rounding adds up over two layers.
+    expectClose("float16", await logits("f16"), await logits("f32"), 1e-2);
+    model.dispose();
+  },
+);

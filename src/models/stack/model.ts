@@ -100,7 +100,7 @@ export class StackModel extends ResidualModel<StackState> {
   }
 
   initialState(batch = 1): StackState {
-    return StackState.initial(this.#layout, this.backend, batch);
+    return StackState.initial(this.#layout, this.backend, { batch, cacheDType: this.activations });
   }
 
   stackStates(states: readonly StackState[]): StackState {
@@ -153,7 +153,7 @@ export class StackModel extends ResidualModel<StackState> {
     const state = inPlace ? given : given.fork();
     const { isCompilingAhead = false } = this.backend;
     const length = embedded.shape[1];
-    state.reserve(length, this.activations);
+    state.reserve(length);
     const { isFresh, position, lengths } = state;
     const context = { documentStarts, inPlace: true, isFresh, finalState: true, lengths, position };
     let hidden = embedded;

@@ -37,6 +37,8 @@ export class StackState implements ModelState {
   position: number;
   /** Whether its tensors are all there is: not after a pass under a tape that kept no state. */
   readonly isSpent: boolean;
+  /** Element type of caches. */
+  readonly cacheDType: "f32" | "f16";
   #capacity: number;
 
   constructor(
@@ -49,6 +51,7 @@ export class StackState implements ModelState {
       position: number;
       capacity?: number;
       isSpent?: boolean;
+      cacheDType?: "f32" | "f16";
     },
   ) {
     this.#layout = layout;
@@ -58,15 +61,20 @@ export class StackState implements ModelState {
     this.lengths = parts.lengths && keep(parts.lengths);
     this.position = parts.position;
     this.isSpent = parts.isSpent ?? false;
+    this.cacheDType = parts.cacheDType ?? "f32";
     this.#capacity = parts.capacity ?? 0;
     for (const mixer of this.mixers) Object.values(mixer).forEach(keep);
   }
 
   /** The state before the first token. */
-  static initial(layout: StateLayout, backend: Backend, batch: number): StackState {
+  static initial(
+    layout: StateLayout,
+    backend: Backend,
+    { batch, cacheDType }: { batch: number; cacheDType: "f32" | "f16" },
+  ): StackState {
     const mixers = layout.mixers.map(({ shapes }) => mapValues(shapes(batch), (shape) => zeros(backend, shape)));
     const lengths = layout.hasCaches ? tensorFrom(backend, new Int32Array(batch), [batch], "i32") : undefined;
-    return new StackState(layout, backend, { batch, mixers, lengths, position: 0 });
+    return new StackState(layout, backend, { batch, mixers, lengths, position: 0, cacheDType });
   }
 
   /** Whether no token was read yet. */
@@ -78,8 +86,8 @@ export class StackState implements ModelState {
     return this.#layout.hasCaches ? Math.max(0, this.#capacity - this.position) : undefined;
   }
 
-  /** Makes caches that have room for `tokens` more. Their element type is that of the first call. */
-  reserve(tokens: number, dtype: "f32" | "f16" = "f32"): void {
+  /** Makes caches that have room for `tokens` more. */
+  reserve(tokens: number): void {
     if (!this.#layout.hasCaches) return;
     const needed = this.position + tokens;
     const isThere = this.mixers.some((mixer, i) =>
@@ -89,7 +97,7 @@ export class StackState implements ModelState {
       const grown = Math.max(needed, this.#capacity + Math.max(GROWTH, this.#capacity >> 3));
       this.#capacity = Math.ceil(grown / GROWTH) * GROWTH;
     } else if (isThere) return;
-    this.mixers = this.mixers.map((mixer, i) => this.#grow(mixer, this.#layout.mixers[i].caches, dtype));
+    this.mixers = this.mixers.map((mixer, i) => this.#grow(mixer, this.#layout.mixers[i].caches));
   }
 
   advance(tokens: number): void {
@@ -118,6 +126,7 @@ export class StackState implements ModelState {
       lengths: first.lengths && all((state) => state.lengths!),
       position: Math.max(...states.map(({ position }) => position)),
       capacity: first.#capacity,
+      cacheDType: first.cacheDType,
     });
   }
 
@@ -181,12 +190,12 @@ export class StackState implements ModelState {
   }
 
   /** A mixer's state with caches of the capacity, what they held copied. */
-  #grow(mixer: MixerState, caches: Readonly<Record<string, number>>, dtype: "f32" | "f16"): MixerState {
+  #grow(mixer: MixerState, caches: Readonly<Record<string, number>>): MixerState {
     const grown: Record<string, Tensor> = { ...mixer };
     for (const [name, width] of Object.entries(caches)) {
       const old = mixer[name] as Tensor | undefined;
       const cache = keep(
-        zeros(this.backend, [this.batch, this.#capacity, width], (old?.dtype ?? dtype) as "f32" | "f16"),
+        zeros(this.backend, [this.batch, this.#capacity, width], (old?.dtype ?? this.cacheDType) as "f32" | "f16"),
       );
       if (old) {
         const columns = old.shape[1] * width;
@@ -211,11 +220,11 @@ export class StackState implements ModelState {
 
   /** Where memory does not suffice for all, the scope gives back what was made. */
   #with(batch: number, change: (tensor: Tensor) => Tensor): StackState {
-    const { position, isSpent } = this;
+    const { position, isSpent, cacheDType } = this;
     return scope(() => {
       const mixers = this.mixers.map((mixer) => mapValues(mixer, change));
       const lengths = this.lengths && change(this.lengths);
-      const parts = { batch, mixers, lengths, position, capacity: this.#capacity, isSpent };
+      const parts = { batch, mixers, lengths, position, capacity: this.#capacity, isSpent, cacheDType };
       return new StackState(this.#layout, this.backend, parts);
     });
   }
