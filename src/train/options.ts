@@ -173,8 +173,20 @@ export function checkTrainOptions<S extends ModelState>(options: TrainOptions<S>
   ];
   for (const [isMissing, text] of needs) if (isMissing) throw new ConfigError(`train: ${text}.`);
   checkPrecision(options);
+  if (options.carryState) checkCarried(options.model);
   const { evaluation, model } = options;
   if (evaluation) planEvaluation(evaluation.tokens.length, model.config.vocabSize, evaluation);
+}
+
+/** A state that grows holds keys and values, which a pass with gradients does not keep. */
+function checkCarried<S extends ModelState>(model: LanguageModel<S>): void {
+  const state = model.initialState(1);
+  const { room } = state;
+  state.dispose();
+  if (room !== undefined)
+    throw new ConfigError(
+      "train: carryState needs a model whose state has a constant size, and this one attends to all tokens so far. Train it on windows, without carryState.",
+    );
 }
 
 function checkPrecision<S extends ModelState>({ precision = "f32", model }: TrainOptions<S>): void {

@@ -8,7 +8,9 @@ import { ConfigError, DataError } from "../../src/core/errors.ts";
 import { createRandom } from "../../src/core/random.ts";
 import type { Batch, BatchSource, TokenData } from "../../src/data/index.ts";
 import { randomWindows, streams } from "../../src/data/index.ts";
+import { createModel } from "../../src/models/architectures.ts";
 import type { MambaModel } from "../../src/models/mamba/model.ts";
+import type { LanguageModel } from "../../src/nn/language-model.ts";
 import type { TrainOptions, TrainProgress } from "../../src/train/options.ts";
 import { train } from "../../src/train/trainer.ts";
 
@@ -194,5 +196,13 @@ describe("train", () => {
     }
     const evaluation = { tokens: [1, 2, 3], bytes: 3, window: 4 };
     await expect(train({ ...options, evaluation })).rejects.toThrow(DataError);
+  });
+
+  it("carries no state that grows", async () => {
+    const sizes = { dModel: 16, nLayer: 1, vocabSize: 256, headDim: 8 };
+    const model = createModel("transformer", sizes, reference, createRandom(0)) as unknown as LanguageModel;
+    const data = streams(textOf(400), { batch: 1, length: 8 });
+    const training = train({ model, data, steps: 1, learningRate: 0.01, carryState: true });
+    await expect(training).rejects.toThrow(/constant size.*without carryState/);
   });
 });
