@@ -49,7 +49,9 @@ interface Run {
 
 function createProgram(run: Run): Command {
   const program = new Command("mamba")
-    .description("Mamba, the selective state-space model: text from a checkpoint, a checkpoint from text, on the CPU.")
+    .description(
+      "Mamba, the selective state-space model, and what it is held against: text from a checkpoint, a checkpoint from text, one architecture beside the other; on the CPU or a GPU.",
+    )
     .version(readVersion(), "--version", "print the version")
     .helpOption("--help", "print this help")
     .configureHelp({ showGlobalOptions: false })
