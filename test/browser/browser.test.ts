@@ -13,7 +13,7 @@ describe.skipIf(!hasBrowser())("in headless Chromium (skipped where /usr/bin/chr
   let worker: BrowserWorker;
   let expected: { prompt: number[]; tokens: number[] };
   beforeAll(async () => {
-    worker = await openBrowserWorker({ model: fixturePath("tiny-mamba") });
+    worker = await openBrowserWorker({ model: fixturePath("tiny-mamba"), neox: fixturePath("tiny-gpt-neox") });
     const { tensors } = await readGolden("tiny-mamba/expected.safetensors");
     const greedy = Array.from(tensors.get("greedy")!.data);
     expected = { prompt: greedy.slice(0, -NEW_TOKENS), tokens: greedy.slice(-NEW_TOKENS) };
@@ -86,6 +86,15 @@ describe.skipIf(!hasBrowser())("in headless Chromium (skipped where /usr/bin/chr
 
   it("chooses wasm by itself where the processor emulates the GPU", async () => {
     expect(await generate({})).toMatchObject({ device: "wasm", tokens: expected.tokens });
+  });
+
+  it.each(["wasm", "webgpu"])("generates the tokens of transformers by a GPT-NeoX on %s", async (device) => {
+    const { tensors } = await readGolden("tiny-gpt-neox/expected.safetensors");
+    const greedy = Array.from(tensors.get("greedy")!.data);
+    const [prompt, tokens] = [greedy.slice(0, -NEW_TOKENS), greedy.slice(-NEW_TOKENS)];
+    const answer = await generate({ folder: "neox", family: "any", device, threads: 1, prompt });
+    expect(answer).toMatchObject({ tokens, again: tokens, device });
+    expectMemoryGivenBack(answer);
   });
 
   describe("without an adapter", () => {

@@ -10,12 +10,16 @@ import { selfTest } from "../../src/cli/commands/doctor/self-test.ts";
 import { DecodeSession } from "../../src/generate/session.ts";
 import { httpSource } from "../../src/io/index.ts";
 import { Mamba } from "../../src/mamba.ts";
+import type { TextModel } from "../../src/text-model.ts";
+import { loadTextModel } from "../../src/text-model.ts";
 
 interface GenerateRequest {
   task?: "generate";
   url: string;
   device?: Device;
   dtype: "f32" | "int8";
+  /** Whether the checkpoint may be of another family than Mamba. */
+  family?: "any";
   threads?: number;
   prompt: number[];
   maxTokens: number;
@@ -58,13 +62,15 @@ async function generate({
   url,
   device = "auto",
   dtype,
+  family,
   threads,
   prompt,
   maxTokens,
   bench,
 }: GenerateRequest): Promise<unknown> {
   const started = performance.now();
-  const mamba = await Mamba.load(httpSource(url), { device, dtype, ...(threads ? { threads } : {}) });
+  const how = { device, dtype, ...(threads ? { threads } : {}) };
+  const mamba = family === "any" ? await loadTextModel(httpSource(url), how) : await Mamba.load(httpSource(url), how);
   const loadMs = performance.now() - started;
   const complete = async (): Promise<number[]> => {
     const { tokens } = await mamba.complete(prompt, { maxTokens, temperature: 0, stopAtEndOfText: false });
@@ -96,7 +102,7 @@ function describe(backend: Backend): Record<string, unknown> {
 }
 
 async function measure(
-  mamba: Mamba,
+  mamba: TextModel,
   { promptTokens, newTokens, repetitions }: NonNullable<GenerateRequest["bench"]>,
 ): Promise<unknown> {
   const ids = (count: number): Int32Array =>

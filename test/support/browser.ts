@@ -128,6 +128,8 @@ async function bundle(): Promise<string> {
       emptyOutDir: true,
       target: "es2022",
       assetsInlineLimit: 0,
+      // It would ask for the document, which a worker has not; Vite leaves it out of workers that a page makes itself.
+      modulePreload: false,
       rollupOptions: {
         input: fileURLToPath(new URL("../browser/worker.ts", import.meta.url)),
         output: { entryFileNames: "worker.js" },
