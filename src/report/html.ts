@@ -9,6 +9,7 @@ import { bytes, count, sentenceList } from "./numbers.ts";
 import { PAGE_STYLE } from "./page-style.ts";
 import type { Report, Settings } from "./schema.ts";
 import { modelTable } from "./table.ts";
+import { tuningTable } from "./tuning.ts";
 
 const NOTHING = raw("");
 
@@ -163,7 +164,7 @@ function settings(report: Report): Markup {
   return html`<div class="settings">
       ${groups.filter(([, fields]) => Object.keys(fields).length > 0).map(([name, fields]) => settingsList(name, fields))}
     </div>
-    ${modelSettings(report)}`;
+    ${modelSettings(report)} ${tuningTable(report)}`;
 }
 
 /** A row a model, a column a setting. */

@@ -38,6 +38,14 @@ it("says where in the models a number is missing", () => {
   expect(() => parseReport(JSON.stringify(report), "report.json")).toThrow(`${place} null.`);
 });
 
+it("refuses a trial of no learning rate", () => {
+  const [first] = sampleReport().models;
+  const report = { ...minimalReport(), models: [{ ...first, tuning: [{ learningRate: 0, what: "loss" }] }] };
+  expect(() => checkReport(report, "report.json")).toThrow(
+    "report.json: models[0].tuning[0].learningRate: must be a number above 0, got 0.",
+  );
+});
+
 it("refuses two models of one name", () => {
   const [first] = sampleReport().models;
   const report = { ...sampleReport(), models: [first, first] };

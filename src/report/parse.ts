@@ -72,6 +72,15 @@ const data = record<Schema.ReportData>({
   chance: optional(share),
 });
 
+const tuning = list(
+  record<Schema.TuningTrial>({
+    learningRate: positive,
+    score: optional(amount),
+    what: text,
+    stopped: optional(text),
+  }),
+);
+
 const training = record<Schema.TrainingReport>({
   length: positive,
   batch: positive,
@@ -149,6 +158,7 @@ const model = record<Schema.ModelReport>({
   recipe: settings,
   status: oneOf("done", "failed", "skipped", "pending"),
   reason: optional(text),
+  tuning: optional(tuning),
   training: optional(training),
   quality: optional(quality),
   extrapolation: optional(list(extrapolation)),

@@ -175,6 +175,20 @@ describe("the page", () => {
     ])
       expect(page).toContain(text);
   });
+
+  it("lists trials of learning rates, and which was chosen", () => {
+    const page = renderPage(sampleReport());
+    expect(page).toContain("<strong>0.003: 1.720</strong>");
+    expect(page).toContain("0.0015: 1.820<br />");
+    expect(page).toContain("0.3: diverged<br />");
+    expect(page).toMatch(/Rate: held-out loss, nats per token<\/th>/);
+    expect(renderPage(minimalReport())).not.toContain("Trials");
+    const [{ tuning: _, ...model }] = sampleReport().models;
+    const stopped = "train: the loss is too large at step 3.";
+    const trial = { learningRate: 1, what: "loss", stopped };
+    const none = renderPage({ ...minimalReport(), models: [{ ...model, tuning: [trial] }] });
+    expect(none).toMatch(/1: diverged<br \/>\s*<\/td>\s*<td>none<\/td>/);
+  });
 });
 
 describe("findings", () => {

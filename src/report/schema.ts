@@ -90,11 +90,24 @@ export interface ModelReport {
   readonly status: "done" | "failed" | "skipped" | "pending";
   /** Why it failed or was skipped. */
   readonly reason?: string;
+  /** Trials that the learning rate was chosen by, by rate: the one of the lowest score is that of the recipe. */
+  readonly tuning?: readonly TuningTrial[];
   readonly training?: TrainingReport;
   readonly quality?: QualityReport;
   /** Longer inputs than those of training, the training length included, by length. */
   readonly extrapolation?: readonly ExtrapolationPoint[];
   readonly speed?: SpeedReport;
+}
+
+/** A short training at one learning rate. */
+export interface TuningTrial {
+  readonly learningRate: number;
+  /** Lower is better; none where the trial diverged. */
+  readonly score?: number;
+  /** What the score is: `held-out loss, nats per token`. */
+  readonly what: string;
+  /** Why there is no score. */
+  readonly stopped?: string;
 }
 
 export interface TrainingReport {
