@@ -14,7 +14,7 @@ import { reasonOf } from "./limit.ts";
 import { reportMachine } from "./machine-node.ts";
 import type { CompareOptions, CompareResult } from "./options.ts";
 import type { Part, PartResult } from "./parts.ts";
-import { Forecast, isInVain, partsOf } from "./parts.ts";
+import { atChosenRate, Forecast, isInVain, partsOf } from "./parts.ts";
 import type { PlannedModel, Resolved } from "./plan.ts";
 import { planModels, planSweep, resolveSettings, shortCount, withTokens } from "./plan.ts";
 import { measureExtrapolation, measureQuality } from "./quality.ts";
@@ -24,6 +24,7 @@ import type { Comparison } from "./store-node.ts";
 import { checkNew, readComparison, resumedSettings, writeComparison } from "./store-node.ts";
 import { trainingRate, trainModel } from "./training.ts";
 import { measureTrainingSpeed } from "./training-speed.ts";
+import { tuneRate } from "./tuning-node.ts";
 
 /** How long each model's speed is measured to find what minutes come to. */
 const RATE_SECONDS = 3;
@@ -67,10 +68,7 @@ class Run {
     this.#how = how;
     this.#seconds = { ...comparison.seconds };
     this.#parts = partsOf(comparison.models, comparison.sweep, how);
-    this.#forecast = new Forecast(this.#parts, this.#seconds, {
-      device: backend.name,
-      pointSeconds: how.pointSeconds,
-    });
+    this.#forecast = new Forecast(this.#parts, this.#seconds, { device: backend.name, how });
   }
 
   /** Begins a comparison, or goes on with the one in the folder. */
@@ -149,9 +147,15 @@ class Run {
   }
 
   async #measure({ kind, model: planned, isSweep }: Part, context: Context): Promise<PartResult | undefined> {
+    if (kind === "tuning") {
+      this.#unload();
+      const tuning = await this.#tune(planned, context);
+      return tuning && { tuning };
+    }
     if (kind === "training") {
       this.#unload();
-      const training = await trainModel(context, planned, this.#folder(planned));
+      const chosen = atChosenRate(planned, this.#comparison.results);
+      const training = await trainModel(context, chosen, this.#folder(planned));
       return training && { training };
     }
     if (kind === "training-speed") {
@@ -170,6 +174,20 @@ class Run {
     } finally {
       model.activations = activations;
     }
+  }
+
+  /** Trials are kept one by one: a comparison that is resumed goes on after them. */
+  async #tune(planned: PlannedModel, context: Context): Promise<PartResult["tuning"]> {
+    const { folder } = planned;
+    const before = this.#comparison.trials ?? {};
+    return tuneRate(context, planned, {
+      folder: join(this.#folder(planned), "trials"),
+      done: before[folder] ?? [],
+      keep: async (trials) => {
+        this.#comparison = { ...this.#comparison, trials: { ...before, [folder]: trials } };
+        await writeComparison(this.#options.out, this.#comparison);
+      },
+    });
   }
 
   #context(tell: Context["tell"]): Context {

@@ -52,6 +52,15 @@ export interface CompareSettings {
   readonly batch?: number | undefined;
   /** Peak learning rates by architecture; the others have those of recipes.ts. */
   readonly learningRates?: Readonly<Record<string, number>> | undefined;
+  /**
+   * Find the rates that learningRates does not give by short trainings, before each training. Their scores are losses on
+   * what is held out. Default false.
+   */
+  readonly tune?: boolean | undefined;
+  /** Tokens of a trial, as a share of those of training. Default 0.15. */
+  readonly tuneShare?: number | undefined;
+  /** Rates of the trials, as factors of the default; a best one at the edge adds one beyond it. Default 0.5, 1, 2, 4. */
+  readonly tuneFactors?: readonly number[] | undefined;
   /** Default cosine; of a task constant. */
   readonly schedule?: Schedule | undefined;
   /** Steps of warm-up. Default: a tenth, 200 at the most. */
@@ -115,7 +124,7 @@ export const FREE_SETTINGS: ReadonlySet<keyof CompareSettings> = new Set([
 ]);
 
 export interface CompareProgress {
-  /** Parts that are done, and all. A part is a model's training, or one kind of measurement of it. */
+  /** Parts that are done, and all. A part is the search for a model's learning rate, its training, or one kind of measurement of it. */
   readonly done: number;
   readonly total: number;
   /** `mamba: training`. */

@@ -1,20 +1,24 @@
-// The parts of a comparison: a model's training, and each kind of measurement. What is done is never done again.
+// The parts of a comparison: a model's learning rate, its training, and each kind of measurement. What is done is never
+// done again.
 import type { ModelReport, SpeedReport } from "../report/schema.ts";
+import { bestTrial } from "../report/tuning.ts";
 import type { Measurement } from "./options.ts";
 import { SPEED } from "./options.ts";
 import type { PlannedModel, Resolved } from "./plan.ts";
 
+export type PartKind = Measurement | "tuning";
+
 export interface Part {
   /** `mamba/training`. */
   readonly id: string;
-  readonly kind: Measurement;
+  readonly kind: PartKind;
   readonly model: PlannedModel;
   /** Of a sweep: its numbers become a point, not a row. */
   readonly isSweep: boolean;
 }
 
 /** What a part found, as it stands in the report; or why it found nothing. */
-export type PartResult = Pick<ModelReport, "training" | "quality" | "extrapolation" | "speed"> & {
+export type PartResult = Pick<ModelReport, "tuning" | "training" | "quality" | "extrapolation" | "speed"> & {
   readonly failed?: string;
 };
 
@@ -24,17 +28,29 @@ export function partsOf(
   sweep: readonly PlannedModel[],
   { measurements }: Resolved,
 ): Part[] {
-  const parts = (model: PlannedModel, kinds: readonly Measurement[], isSweep: boolean): Part[] =>
-    model.skipped === undefined ? kinds.map((kind) => ({ id: `${model.folder}/${kind}`, kind, model, isSweep })) : [];
+  const parts = (model: PlannedModel, measured: readonly Measurement[], isSweep: boolean): Part[] => {
+    if (model.skipped !== undefined) return [];
+    const isTuned = model.isTuned && measured.includes("training");
+    const kinds: PartKind[] = isTuned ? ["tuning", ...measured] : [...measured];
+    return kinds.map((kind) => ({ id: `${model.folder}/${kind}`, kind, model, isSweep }));
+  };
   return [
     ...models.flatMap((model) => parts(model, measurements, false)),
     ...sweep.flatMap((model) => parts(model, ["training", "quality"], true)),
   ];
 }
 
-/** Whether a part cannot be done since its model was not trained. */
+/** Whether a part cannot be done since its model has no learning rate, or was not trained. */
 export function isInVain({ kind, model }: Part, results: Readonly<Record<string, PartResult>>): boolean {
-  return !SPEED.includes(kind) && kind !== "training" && results[`${model.folder}/training`]?.failed !== undefined;
+  if (kind === "tuning" || SPEED.includes(kind)) return false;
+  const needed: PartKind[] = kind === "training" ? ["tuning"] : ["tuning", "training"];
+  return needed.some((one) => results[`${model.folder}/${one}`]?.failed !== undefined);
+}
+
+/** The model with the learning rate that its trials found, where there were any. */
+export function atChosenRate(model: PlannedModel, results: Readonly<Record<string, PartResult>>): PlannedModel {
+  const best = bestTrial(results[`${model.folder}/tuning`]?.tuning ?? []);
+  return best ? { ...model, learningRate: best.learningRate } : model;
 }
 
 /** Results of one model, put together. */
@@ -67,16 +83,18 @@ export class Forecast {
   readonly #parts: readonly Part[];
   readonly #device: keyof typeof OPERATIONS;
   readonly #pointSeconds: number;
+  readonly #tune: Resolved["tune"];
 
   constructor(
     parts: readonly Part[],
     seconds: Record<string, number>,
-    { device, pointSeconds }: { readonly device: keyof typeof OPERATIONS; readonly pointSeconds: number },
+    { device, how }: { readonly device: keyof typeof OPERATIONS; readonly how: Resolved },
   ) {
     this.#parts = parts;
     this.#seconds = seconds;
     this.#device = device;
-    this.#pointSeconds = pointSeconds;
+    this.#pointSeconds = how.pointSeconds;
+    this.#tune = how.tune;
   }
 
   /** Seconds until all is done, where `share` of `current` took `elapsed`. */
@@ -85,22 +103,32 @@ export class Forecast {
     const expected = this.#expected(current);
     const own = share > 0.02 ? (elapsed / share) * (1 - share) : Math.max(0, expected - elapsed);
     // What is under way says more of the rest than a guess.
-    const pace = share > 0.02 && current.kind === "training" ? elapsed / share / work(current) : undefined;
+    const pace = share > 0.02 && isLearning(current) ? elapsed / share / this.#work(current) : undefined;
     return own + rest.reduce((sum, part) => sum + this.#expected(part, pace), 0);
   }
 
   #expected(part: Part, pace?: number): number {
-    const done = this.#parts.filter(({ id, kind }) => kind === part.kind && this.#seconds[id] !== undefined);
+    const done = this.#parts.filter(
+      (one) => (one.kind === part.kind || (isLearning(one) && isLearning(part))) && this.#seconds[one.id] !== undefined,
+    );
     const alike = done.filter(({ model }) => model.architecture === part.model.architecture);
     const from = alike.length > 0 ? alike : done;
-    const rates = from.map((one) => this.#seconds[one.id] / work(one));
-    if (rates.length > 0) return (work(part) * rates.reduce((sum, rate) => sum + rate, 0)) / rates.length;
-    if (part.kind !== "training") return Math.min(OTHER_SECONDS, this.#pointSeconds);
-    return work(part) * (pace ?? 1 / OPERATIONS[this.#device]);
+    const rates = from.map((one) => this.#seconds[one.id] / this.#work(one));
+    if (rates.length > 0) return (this.#work(part) * rates.reduce((sum, rate) => sum + rate, 0)) / rates.length;
+    if (!isLearning(part)) return Math.min(OTHER_SECONDS, this.#pointSeconds);
+    return this.#work(part) * (pace ?? 1 / OPERATIONS[this.#device]);
+  }
+
+  /** Operations of training, 6 a parameter and token, and of trials; of a measurement 1. */
+  #work(part: Part): number {
+    if (!isLearning(part)) return 1;
+    const { activeParameters, parameters, tokens } = part.model;
+    const { share, factors } = this.#tune ?? { share: 1, factors: [1] };
+    const trainings = part.kind === "tuning" ? share * factors.length : 1;
+    return 6 * (activeParameters ?? parameters) * tokens * trainings;
   }
 }
 
-/** Operations of training, 6 a parameter and token; of a measurement 1. */
-function work({ kind, model }: Part): number {
-  return kind === "training" ? 6 * (model.activeParameters ?? model.parameters) * model.tokens : 1;
+function isLearning({ kind }: Part): boolean {
+  return kind === "training" || kind === "tuning";
 }

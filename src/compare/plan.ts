@@ -12,6 +12,7 @@ import { chooseSizes, sizesOf } from "./sizes.ts";
 
 const ARCHITECTURES = ["mamba", "transformer", "lstm", "s4d"];
 const SWEEP_ARCHITECTURES = ["mamba", "transformer"];
+const TUNE_FACTORS = [0.5, 1, 2, 4];
 
 /** A model that will be made, or the reason why not. */
 export interface PlannedModel {
@@ -26,6 +27,8 @@ export interface PlannedModel {
   readonly parameters: number;
   readonly activeParameters?: number;
   readonly learningRate: number;
+  /** Whether trials look for a better rate. */
+  readonly isTuned?: boolean;
   readonly steps: number;
   readonly tokens: number;
   /** Why there is no such model. */
@@ -51,6 +54,8 @@ export interface Resolved {
   readonly pointSeconds: number;
   readonly evalTokens: number;
   readonly tokensPerParameter: number;
+  /** Trials of learning rates: tokens of each as a share of the training's, and the rates as factors of the default. */
+  readonly tune: { readonly share: number; readonly factors: readonly number[] } | undefined;
 }
 
 /** @throws ConfigError, UsageError for settings that are out of range or contradict each other */
@@ -81,7 +86,19 @@ export function resolveSettings(settings: CompareSettings, data: CompareData, ba
     pointSeconds: settings.pointSeconds ?? 60,
     evalTokens: settings.evalTokens ?? (isGpu ? 2 ** 20 : 2 ** 17),
     tokensPerParameter: settings.tokensPerParameter ?? 20,
+    tune: tuneOf(settings),
   };
+}
+
+function tuneOf({ tune = false, tuneShare = 0.15, tuneFactors = TUNE_FACTORS }: CompareSettings): Resolved["tune"] {
+  if (!(tuneShare > 0 && tuneShare <= 1))
+    throw new ConfigError(`compare: tuneShare must be a share above 0 and at most 1, got ${tuneShare}.`);
+  const isRight = tuneFactors.every((factor) => factor > 0 && factor < Infinity);
+  if (!isRight || tuneFactors.length < 2 || new Set(tuneFactors).size < tuneFactors.length)
+    throw new ConfigError(
+      `compare: tuneFactors must be two or more different numbers above 0, got ${tuneFactors.join(", ") || "none"}.`,
+    );
+  return tune ? { share: tuneShare, factors: tuneFactors } : undefined;
 }
 
 /** What is measured of learned weights needs training. */
@@ -102,6 +119,8 @@ function checkNumbers(settings: CompareSettings): void {
   }
   if (settings.tokens !== undefined && settings.minutes !== undefined)
     throw new UsageError("compare: give tokens or minutes, not both: each of them decides how long training is.");
+  if (!settings.tune && (settings.tuneShare !== undefined || settings.tuneFactors !== undefined))
+    throw new UsageError("compare: tuneShare and tuneFactors say how learning rates are tuned; give tune, too.");
   if ((settings.dModel === undefined) !== (settings.layers === undefined))
     throw new UsageError("compare: dModel and layers belong together; leave both out to have them chosen.");
   if (settings.dModel !== undefined && settings.parameters !== undefined)
@@ -171,7 +190,7 @@ interface Wish {
   readonly data: CompareData;
 }
 
-function planOne({ architecture, parameters, name, folder, settings, data }: Wish): PlannedModel {
+function planOne({ architecture, parameters, name, folder, settings, how, data }: Wish): PlannedModel {
   const { description } = findArchitecture(architecture);
   const { dModel, layers: nLayer, learningRates = {} } = settings;
   const about = { name, architecture, description: `${description}.`, folder, budget: parameters, steps: 0, tokens: 0 };
@@ -180,9 +199,10 @@ function planOne({ architecture, parameters, name, folder, settings, data }: Wis
       dModel === undefined
         ? chooseSizes(architecture, parameters, data.vocabSize)
         : sizesOf(architecture, { dModel, nLayer: nLayer! }, data.vocabSize);
-    const rate =
-      learningRates[architecture] ?? learningRateOf(architecture, chosen.activeParameters ?? chosen.parameters);
-    return { ...about, ...chosen, learningRate: rate };
+    const given = learningRates[architecture];
+    if (given !== undefined) return { ...about, ...chosen, learningRate: given };
+    const learningRate = learningRateOf(architecture, chosen.activeParameters ?? chosen.parameters);
+    return { ...about, ...chosen, learningRate, ...(how.tune ? { isTuned: true } : {}) };
   } catch (error) {
     if (!(error instanceof MambaError)) throw error;
     const nothing = { sizes: { dModel: 0, nLayer: 0 }, parameters: 0, learningRate: 0 };

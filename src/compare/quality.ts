@@ -37,6 +37,12 @@ export async function measureQuality(context: Context, model: AnyModel, hasPosit
   return isStopped(positions) || positions.length === 0 ? { evaluations } : { evaluations, lossByPosition: positions };
 }
 
+/** Nats per token over all tokens of all held-out texts. */
+export function meanLoss(evaluations: readonly Evaluation[]): number {
+  const tokens = evaluations.reduce((sum, one) => sum + (one.tokens ?? 1), 0);
+  return evaluations.reduce((sum, one) => sum + (one.lossNats ?? 0) * (one.tokens ?? 1), 0) / tokens;
+}
+
 async function score(
   { how, signal, tell }: Context,
   model: AnyModel,

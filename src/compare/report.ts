@@ -1,13 +1,15 @@
 // The report of a comparison, from its plan and what was found so far.
-import type { Evaluation, ModelReport, Report, ReportMachine, Settings, SweepPoint } from "../report/schema.ts";
+import type { ModelReport, Report, ReportMachine, Settings, SweepPoint } from "../report/schema.ts";
 import { REPORT_VERSION } from "../report/schema.ts";
 import { summariseSweep } from "../report/sweep.ts";
+import { trialText } from "../report/tuning.ts";
 import type { CompareData } from "./data.ts";
 import type { CompareOptions } from "./options.ts";
 import type { Part } from "./parts.ts";
-import { gather } from "./parts.ts";
+import { atChosenRate, gather } from "./parts.ts";
 import type { PlannedModel, Resolved } from "./plan.ts";
 import { shortCount } from "./plan.ts";
+import { meanLoss } from "./quality.ts";
 import type { Comparison } from "./store-node.ts";
 
 export interface ReportParts {
@@ -25,7 +27,7 @@ export function buildReport(from: ReportParts): Report {
   const tokens = models.find(({ skipped }) => skipped === undefined)?.tokens ?? 0;
   const { parameters = settings.dModel === undefined ? models[0]?.budget : undefined, minutes } = settings;
   const sweep = sweepOf(from);
-  const told = [...notes, ...sweepFailures(from)];
+  const told = [...notes, ...sweepRates(from), ...sweepFailures(from)];
   return {
     version: REPORT_VERSION,
     title: settings.title ?? titleOf(from),
@@ -55,13 +57,16 @@ function titleOf({ comparison: { models, sweep }, data }: ReportParts): string {
   return `${list}${first?.budget ? ` of ${shortCount(first.budget)} parameters` : ""} on ${on}`;
 }
 
-function recipeOf({ length, batch, schedule, warmup, weightDecay, clip, precision, seed }: Resolved): Settings {
+function recipeOf({ length, batch, schedule, warmup, weightDecay, clip, precision, seed, tune }: Resolved): Settings {
   const rest = { weightDecay, clip, optimizer: "AdamW (0.9, 0.95)", precision, seed };
-  return { length, batch, schedule, warmupSteps: warmup ?? "a tenth, 200 at the most", ...rest };
+  const trials = tune && `trials of ${tune.share} of the tokens at ${tune.factors.join(", ")} times the default`;
+  const warmupSteps = warmup ?? "a tenth, 200 at the most";
+  return { length, batch, schedule, warmupSteps, ...rest, ...(trials === undefined ? {} : { learningRates: trials }) };
 }
 
 function rowOf(model: PlannedModel, { comparison: { results }, parts }: ReportParts): ModelReport {
-  const { name, architecture, description, parameters, activeParameters, sizes, learningRate, steps } = model;
+  const { name, architecture, description, parameters, activeParameters, sizes, steps } = model;
+  const { learningRate } = atChosenRate(model, results);
   const about = {
     name,
     architecture,
@@ -99,13 +104,18 @@ function sweepOf({ comparison: { sweep, results }, how }: ReportParts): Report["
   return summariseSweep(order, `${how.tokensPerParameter} tokens a parameter`);
 }
 
-/** Over all tokens of all held-out texts. */
-function meanLoss(evaluations: readonly Evaluation[]): number {
-  const tokens = evaluations.reduce((sum, one) => sum + (one.tokens ?? 1), 0);
-  return evaluations.reduce((sum, one) => sum + (one.lossNats ?? 0) * (one.tokens ?? 1), 0) / tokens;
+/** Models of a sweep have no row; how their learning rates were found. */
+function sweepRates({ comparison: { sweep, results } }: ReportParts): string[] {
+  return sweep.flatMap((model) => {
+    const { tuning } = gather(model.folder, results);
+    if (!tuning) return [];
+    const { learningRate } = atChosenRate(model, results);
+    const trials = tuning.map(trialText).join(", ");
+    return [`Of the sweep, ${model.name} has the learning rate ${learningRate} (${tuning[0].what}: ${trials}).`];
+  });
 }
 
-/** Models of a sweep have no row; what there is to say of those that are missing. */
+/** And what there is to say of those that are missing. */
 function sweepFailures({ comparison: { sweep, results } }: ReportParts): string[] {
   return sweep.flatMap(({ name, folder, skipped }) => {
     const reason = skipped ?? gather(folder, results).failed;

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { ConfigError, DataError, UsageError } from "../core/errors.ts";
 import { makeFolder, writeFileAtomic } from "../io/index.ts";
 import { codeOf, messageOf } from "../io/text.ts";
+import type { TuningTrial } from "../report/schema.ts";
 import type { CompareSettings } from "./options.ts";
 import { FREE_SETTINGS } from "./options.ts";
 import type { PartResult } from "./parts.ts";
@@ -26,6 +27,8 @@ export interface Comparison {
   /** By the id of the part. */
   readonly results: Readonly<Record<string, PartResult>>;
   readonly seconds: Readonly<Record<string, number>>;
+  /** Trials of learning rates, by the folder of the model: those of a search under way, too. */
+  readonly trials?: Readonly<Record<string, readonly TuningTrial[]>>;
 }
 
 export async function writeComparison(out: string, comparison: Comparison): Promise<void> {
