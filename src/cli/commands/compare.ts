@@ -20,6 +20,9 @@ order, and a learning rate of its own. Then are measured: quality on held-out
 texts and by place in the context, longer inputs than in training, speed and
 memory of prompts, of decoding, and of training. What an architecture cannot do,
 or not in time, the report says with the reason, and the rest goes on.
+--tune makes the rates fair: each model is trained on a share of its tokens at each
+of some rates, and the one that predicts what is held out best is used. --minutes
+do not count these trials; they add 60 % of the training, or up to 90 %.
 --out gets report.json, index.html, charts/, runs/NAME/last (checkpoints that
 the other commands load), and compare.json, from which --resume goes on. They are
 written after each part; Ctrl-C saves what is under way.
@@ -34,6 +37,7 @@ Examples:
   $ mamba compare --quick --data book.txt --out first
   $ mamba compare --data books/ --parameters 1M --tokens 20M --out report
   $ mamba compare --data books/ --held-out moby-dick.txt emma.txt --minutes 10 --architectures mamba,transformer,lstm
+  $ mamba compare --data books/ --parameters 1M --tokens 20M --tune
   $ mamba compare --task selective-copying --length 256 --d-model 64 --layers 2 --tokens 50M
   $ mamba compare --data books/ --sweep 0.3M,1M,3M --device webgpu --precision mixed
   $ mamba compare --data books/ --only speed --max-length 2^17 --device webgpu

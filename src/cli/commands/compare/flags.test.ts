@@ -48,6 +48,11 @@ describe("settingsOf", () => {
     });
   });
 
+  it("takes how learning rates are tuned", () => {
+    const flags = flagsOf("--data a --tune --tune-share 0.2 --tune-factors 0.25,1,4");
+    expect(settingsOf(flags)).toEqual({ data: ["a"], tune: true, tuneShare: 0.2, tuneFactors: [0.25, 1, 4] });
+  });
+
   it("--quick fills in what was not given, and takes a task where there are no texts", () => {
     expect(settingsOf(flagsOf("--quick"))).toMatchObject({ task: "induction-heads", parameters: QUICK.parameters });
     const text = settingsOf(flagsOf("--quick --data a --tokens 1k --architectures lstm"));
@@ -61,6 +66,7 @@ describe("settingsOf", () => {
     ["--architectures mamba,transfromer", /there is no "transfromer"\. Did you mean transformer\?/],
     ["--only speeed", /there is no "speeed"\. Did you mean speed\?/],
     ["--lr mamba", /name=rate/],
+    ["--tune-factors 1,0", /--tune-factors must be a number above 0, got "0"/],
     ["--task-option vocab", /must be name=value/],
     ["--quick --resume", /leave --quick out/],
   ])("refuses %s", (text, message) => {

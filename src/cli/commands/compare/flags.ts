@@ -31,6 +31,9 @@ export interface CompareFlags {
   readonly length?: number;
   readonly batch?: number;
   readonly lr?: Readonly<Record<string, number>>;
+  readonly tune?: boolean;
+  readonly tuneShare?: number;
+  readonly tuneFactors?: readonly number[];
   readonly schedule?: Schedule;
   readonly warmup?: number;
   readonly weightDecay?: number;
@@ -108,6 +111,15 @@ function trainingOptions(): Option[] {
     wholeOption("--length <n>", "tokens of a sequence in training (default: 256, or the task's)", COUNT),
     wholeOption("--batch <n>", "sequences side by side in training (default: 32)", COUNT),
     new Option("--lr <list>", "peak learning rates by name: mamba=2e-3,transformer=1e-3").argParser(parseRates),
+    new Option("--tune", "find the other rates by short trainings of each model, also in a sweep"),
+    numberOption("--tune-share <share>", "tokens of such a trial, of those of training (default: 0.15)", {
+      ...POSITIVE,
+      most: 1,
+    }),
+    new Option(
+      "--tune-factors <list>",
+      "rates of the trials, times the default (default: 0.5,1,2,4); a best one at the edge adds one beyond it",
+    ).argParser(parseFactors),
     new Option("--schedule <name>", "of the learning rates (default: cosine; of tasks constant)").choices([
       "constant",
       "cosine",
@@ -237,6 +249,10 @@ function parseRates(text: string): Record<string, number> {
       return [known(name, names, "--lr"), options.parseNumber(value, `--lr ${name}`, POSITIVE)];
     }),
   );
+}
+
+function parseFactors(text: string): number[] {
+  return text.split(",").map((part) => options.parseNumber(part, "--tune-factors", POSITIVE));
 }
 
 function parseTaskOptions(given: readonly string[]): TaskOptions {
