@@ -132,7 +132,8 @@ for (const { name, open, tolerance, isAbsent = false } of DEVICES)
       model.dispose();
     });
 
-    it.skipIf(name === "reference").each(STACKS)("%s: gradients of the reference", async (architecture) => {
+    if (name === "reference") return;
+    it.each(STACKS)("%s: gradients of the reference", async (architecture) => {
       const [oracle, model] = [newModel(architecture, reference), newModel(architecture, await open())];
       const expected = await gradients(oracle);
       for (const options of [{}, { checkpointBlocks: true }])
