@@ -3,38 +3,22 @@ import type { WebGpuBackend } from "../../backends/webgpu/index.ts";
 import type { BackwardCall, ForwardCall } from "../../tensor/define-op.ts";
 import { backwardRecurrent } from "../recurrent/webgpu-gradient.ts";
 import { forwardRecurrent } from "../recurrent/webgpu.ts";
+import { backwardOf, forwardOf } from "./call.ts";
 import type { LstmInputs, LstmOutputs } from "./index.ts";
 
 export function forward(
-  { inputs, outputs, saved }: ForwardCall<LstmInputs, LstmOutputs, object>,
+  call: ForwardCall<LstmInputs, LstmOutputs, object>,
   backend: WebGpuBackend,
   bySteps?: boolean,
 ): void {
-  const { gates, weight, initialH, initialC, documentStarts } = inputs;
-  const { activated, before } = saved ?? {};
-  const bySequence = { gates, initialH, initialC, starts: documentStarts, ...outputs, activated, before };
-  forwardRecurrent(backend, { cell: "lstm", weight, bias: undefined, bySequence }, bySteps);
+  forwardRecurrent(backend, forwardOf(call), bySteps);
 }
 
 export function backward(
-  { inputs, saved, gradOutputs, gradInputs }: BackwardCall<LstmInputs, LstmOutputs, object>,
+  call: BackwardCall<LstmInputs, LstmOutputs, object>,
   backend: WebGpuBackend,
   bySteps?: boolean,
 ): void {
-  const { y: gradY, finalH: gradFinalH, finalC: gradFinalC } = gradOutputs;
-  if (!gradY && !gradFinalH && !gradFinalC) return;
-  const { activated, before } = saved;
-  const bySequence = {
-    activated,
-    before,
-    starts: inputs.documentStarts,
-    gradY,
-    gradFinalH,
-    gradFinalC,
-    gradGates: gradInputs.gates,
-    gradInitialH: gradInputs.initialH,
-    gradInitialC: gradInputs.initialC,
-  };
-  const call = { weight: inputs.weight, gradWeight: gradInputs.weight, gradBias: undefined, bySequence };
-  backwardRecurrent(backend, { cell: "lstm", ...call }, bySteps);
+  const wanted = backwardOf(call);
+  if (wanted) backwardRecurrent(backend, wanted, bySteps);
 }
