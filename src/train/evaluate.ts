@@ -1,6 +1,7 @@
 // How well a model predicts a text: nats per prediction, perplexity, and bits per byte of the text.
 import { ConfigError, DataError } from "../core/errors.ts";
 import { BYTES_PER_ELEMENT } from "../core/dtype.ts";
+import { sizeOf } from "../core/shape.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -16,7 +17,10 @@ export interface EvaluateOptions {
   readonly window?: number | undefined;
   /** Score the text as one sequence in spite of `window`. Default false. */
   readonly carryState?: boolean | undefined;
-  /** Windows side by side. Default: as many as keep the logits of one call below 64 MB, and its positions below 4096. */
+  /**
+   * Windows side by side. Default: as many as keep the logits of one call below 64 MB and its positions below 4096; on a
+   * GPU, more positions the narrower the model is, up to 65,536.
+   */
   readonly batch?: number | undefined;
   /** Ends the evaluation with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
@@ -54,6 +58,11 @@ export interface Evaluation {
 const LOGIT_BYTES = 64 * 2 ** 20;
 /** Positions of one call; activations of a narrow vocabulary would outgrow the logits beyond this. */
 const MOST_POSITIONS = 4096;
+/**
+ * A GPU wants more: this over the root of the parameters, to which the width is in proportion. At 1 million parameters it
+ * is the limit, and at 270 million MOST_POSITIONS.
+ */
+const GPU_POSITIONS = { share: 2 ** 26, most: 2 ** 16 } as const;
 const CHUNK = 1024;
 
 /** The text as `count` sequences of `length` tokens from its start; the rest is not scored. */
@@ -81,7 +90,7 @@ export async function evaluate<S extends ModelState>(
   tokens: ArrayLike<number>,
   options: EvaluateOptions,
 ): Promise<Evaluation> {
-  const plan = planEvaluation(tokens.length, widthOf(model), options);
+  const plan = planEvaluation(tokens.length, positionsOf(model), options);
   const total = plan.count * (plan.length - 1);
   let predictions = 0;
   let sum = 0;
@@ -117,19 +126,21 @@ export async function evaluate<S extends ModelState>(
   return { tokens: tokens.length, predictions, nll, perplexity: Math.exp(nll), bitsPerByte };
 }
 
-/**
- * Logits that are held for a position: none to speak of on a GPU, which wants many positions at once, where the model has
- * a loss of its own.
- */
-function widthOf<S extends ModelState>(model: LanguageModel<S>): number {
-  return model.loss && model.backend.name === "webgpu" ? 1 : model.config.vocabSize;
+/** Positions of one call that a model and its device have room for. */
+export function positionsOf<S extends ModelState>(model: LanguageModel<S>): number {
+  const fit = Math.max(1, Math.floor(LOGIT_BYTES / (BYTES_PER_ELEMENT.f32 * model.config.vocabSize)));
+  // A loss of its own holds no logits to speak of, where the device has its own memory.
+  if (model.backend.name !== "webgpu" || !model.loss) return Math.min(MOST_POSITIONS, fit);
+  const parameters = [...model.namedParameters().values()].reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+  const narrow = Math.floor(GPU_POSITIONS.share / Math.sqrt(Math.max(1, parameters)));
+  return Math.min(GPU_POSITIONS.most, Math.max(MOST_POSITIONS, narrow));
 }
 
 /**
- * How a text of so many tokens is cut, where `width` logits are held for each position. Throws ConfigError, DataError (see
+ * How a text of so many tokens is cut, where one call has room for so many positions. Throws ConfigError, DataError (see
  * {@link evaluate}).
  */
-export function planEvaluation(tokens: number, width: number, options: EvaluateOptions): EvaluationPlan {
+export function planEvaluation(tokens: number, positions: number, options: EvaluateOptions): EvaluationPlan {
   const { bytes, window, carryState = false } = options;
   if (!(bytes > 0 && bytes < Infinity))
     throw new ConfigError(`evaluate: bytes must be a positive number, got ${bytes}.`);
@@ -143,8 +154,6 @@ export function planEvaluation(tokens: number, width: number, options: EvaluateO
       `evaluate: the text must have at least ${Math.max(2, length)} tokens, got ${tokens}. ${length > 2 ? "Give a longer text or a shorter window." : "Give a longer text."}`,
     );
   const count = Math.floor(tokens / length);
-  const fit = Math.floor(LOGIT_BYTES / (BYTES_PER_ELEMENT.f32 * width));
-  const positions = Math.max(1, Math.min(MOST_POSITIONS, fit));
   const wanted = options.batch ?? Math.floor(positions / Math.min(length - 1, CHUNK));
   const batch = Math.max(1, Math.min(count, positions, wanted));
   return { count, length, batch, chunk: Math.min(length - 1, CHUNK, Math.max(1, Math.floor(positions / batch))) };

@@ -4,7 +4,7 @@ import { ConfigError } from "../core/errors.ts";
 import type { BatchPosition, BatchSource } from "../data/index.ts";
 import type { LanguageModel, ModelState } from "../nn/language-model.ts";
 import type { LossScaling } from "../ops/adamw/updates.ts";
-import { planEvaluation } from "./evaluate.ts";
+import { planEvaluation, positionsOf } from "./evaluate.ts";
 import type { AdamWOptions, ResolvedAdamW } from "./optimizer.ts";
 import { resolveAdamW } from "./optimizer.ts";
 import type { Schedule } from "./schedule.ts";
@@ -175,7 +175,7 @@ export function checkTrainOptions<S extends ModelState>(options: TrainOptions<S>
   checkPrecision(options);
   if (options.carryState) checkCarried(options.model);
   const { evaluation, model } = options;
-  if (evaluation) planEvaluation(evaluation.tokens.length, model.config.vocabSize, evaluation);
+  if (evaluation) planEvaluation(evaluation.tokens.length, positionsOf(model), evaluation);
 }
 
 /** A state that grows holds keys and values, which a pass with gradients does not keep. */
