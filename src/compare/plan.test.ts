@@ -43,7 +43,7 @@ describe("chooseSizes", () => {
 
 it("every architecture has a learning rate, which falls with its size", () => {
   for (const { name } of ARCHITECTURES) expect(LEARNING_RATES[name]).toBeDefined();
-  expect(learningRateOf("mamba", 1e6)).toBe(3e-3);
+  expect(learningRateOf("mamba", 1e6)).toBe(6e-3);
   expect(learningRateOf("transformer", 1e8)).toBeLessThan(learningRateOf("transformer", 1e6));
 });
 

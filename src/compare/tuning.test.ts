@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createRandom } from "../core/random.ts";
 import type { ModelReport, TuningTrial } from "../report/schema.ts";
 import type { CompareResult, CompareSettings } from "./index.ts";
-import { compare } from "./index.ts";
+import { compare, learningRateOf } from "./index.ts";
 import type { Comparison } from "./store-node.ts";
 import { nextRate } from "./tuning-node.ts";
 
@@ -19,6 +19,11 @@ beforeAll(async () => {
   await writeFile(text, Array.from({ length: 8000 }, () => "abcd"[random.integer(4)]).join(""));
 });
 afterAll(() => rm(folder, { recursive: true }));
+
+/** Of so small a model. */
+const DEFAULT = learningRateOf("mamba", 1000);
+const HIGHER = 3e-2;
+const FAR_TOO_HIGH = 1e30;
 
 /** Six steps, for which defaults are far too low; the last factor is far too high. */
 const TINY: CompareSettings = {
@@ -35,7 +40,7 @@ const TINY: CompareSettings = {
   measurements: ["training"],
   tune: true,
   tuneShare: 0.5,
-  tuneFactors: [1, 5, 1e32],
+  tuneFactors: [1, HIGHER / DEFAULT, FAR_TOO_HIGH / DEFAULT],
 };
 
 function run(out: string, settings: CompareSettings, more: object = {}): Promise<CompareResult> {
@@ -78,20 +83,21 @@ describe("compare with tune", () => {
     ]);
     const tuning = mamba.tuning!;
     expect(tuning.map(({ learningRate, score }) => [learningRate, score === undefined])).toEqual([
-      [6e-3, false],
-      [3e-2, false],
-      [6e29, true],
+      [DEFAULT, false],
+      [HIGHER, false],
+      [FAR_TOO_HIGH, true],
     ]);
     expect(tuning[0].score).toBeGreaterThan(tuning[1].score!);
     expect(tuning[2]).toMatchObject({ what: "held-out loss, nats per token" });
-    expect(mamba.recipe.learningRate).toBe(3e-2);
+    expect(mamba.recipe.learningRate).toBe(HIGHER);
     const trained = await readFile(join(folder, "whole", "runs", "mamba", "last", "training.json"), "utf8");
-    expect(JSON.parse(trained)).toMatchObject({ step: 6, recipe: { learningRate: 3e-2 } });
+    expect(JSON.parse(trained)).toMatchObject({ step: 6, recipe: { learningRate: HIGHER } });
     expect(report.recipe.learningRates).toContain("trials of 0.5 of the tokens");
     expect(await readdir(join(folder, "whole", "runs", "mamba"))).not.toContain("trials");
 
     const stop = new AbortController();
-    const onProgress = ({ note }: { note: string }): unknown => note.startsWith("learning rate 0.03") && stop.abort();
+    const onProgress = ({ note }: { note: string }): unknown =>
+      note.startsWith(`learning rate ${HIGHER}`) && stop.abort();
     const broken = await run("broken", { ...TINY, data: [text] }, { signal: stop.signal, onProgress });
     expect([broken.stopped, broken.report.models[0].status]).toEqual([true, "pending"]);
     const kept = JSON.parse(await readFile(join(folder, "broken", "compare.json"), "utf8")) as Comparison;
@@ -102,7 +108,7 @@ describe("compare with tune", () => {
       {},
       { resume: true, onProgress: ({ note }: { note: string }) => notes.push(note) },
     );
-    expect(notes.filter((note) => note.startsWith("learning rate 0.006"))).toEqual([]);
+    expect(notes.filter((note) => note.startsWith(`learning rate ${DEFAULT}`))).toEqual([]);
     const timeless = (models: readonly ModelReport[]): unknown =>
       models.map(({ tuning, recipe, training }) => [tuning, recipe, training!.curve.map(({ lossNats }) => lossNats)]);
     expect(timeless(resumed.report.models)).toEqual(timeless(report.models));
@@ -122,7 +128,7 @@ describe("compare with tune", () => {
     expect(none.report.models[0]).toMatchObject({
       status: "failed",
       reason: expect.stringMatching(
-        /^tuning: compare: training mamba fails at each of the learning rates 6e\+29, .*(NaN|Infinity)/,
+        /^tuning: compare: training mamba fails at each of the learning rates 1\.2e\+30, .*(NaN|Infinity)/,
       ),
     });
   });
