@@ -130,9 +130,12 @@ export function extrapolationCaption(
 export function sweepCaption(report: Report, against: "parameters" | "flops"): string {
   const ratios = (report.sweep?.ratios ?? []).filter((ratio) => ratio.against === against);
   const what = against === "parameters" ? "parameters" : "compute";
-  const parts = ratios.map(({ of, to, ratio, lossNats, method }) => {
-    const how = method === "fits" ? "by the fitted curves" : "between the points";
-    return `For a loss of ${digits(lossNats)} ${of} needs ${digits(ratio, 2)} times the ${what} of ${to} (${how}).`;
+  const parts = [...new Set(ratios.map(({ of }) => of))].map((name) => {
+    const [first, ...rest] = ratios.filter(({ of }) => of === name);
+    const last = rest.at(-1);
+    const start = `For a loss of ${digits(first.lossNats)} ${name} needs ${digits(first.ratio, 2)} times the ${what} of ${first.to}`;
+    const end = last === undefined ? "" : `, for ${digits(last.lossNats)} ${digits(last.ratio, 2)} times`;
+    return `${start}${end} (between the points).`;
   });
   const fits = (report.sweep?.fits ?? []).filter((fit) => fit.against === against);
   const laws = fits.map(({ architecture, exponent, floor }) => {

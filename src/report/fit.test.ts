@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { DataError } from "../core/errors.ts";
-import { fitPowerLaw, predict, ratioByFits, ratioByInterpolation, sharedLoss, sizeAt } from "./fit.ts";
+import { fitPowerLaw, predict, ratiosAtEqualLoss } from "./fit.ts";
 
 const SIZES = [1e5, 3e5, 1e6, 3e6, 1e7, 3e7];
 
@@ -34,24 +34,17 @@ it("is near the law under noise", () => {
   expect(law.error).toBeLessThan(0.003);
 });
 
-it("inverts itself, and says where a loss is never reached", () => {
-  const law = { floor: 0.8, scale: 40, exponent: 0.3 };
-  expect(sizeAt(law, predict(law, 12_345))).toBeCloseTo(12_345, 4);
-  expect(sizeAt(law, 0.8)).toBeUndefined();
-  expect(sizeAt({ ...law, exponent: -0.1 }, 1)).toBeUndefined();
-});
-
-it("tells the ratio of sizes at equal loss, by fits and by interpolation", () => {
+it("tells the ratio of sizes at every loss that both reach", () => {
   // A model that needs 2.5 times the size has the other's curve, moved to the right.
   const small = curve(0, 12, 0.11);
   const large = SIZES.map((x) => ({ x, y: predict({ floor: 0, scale: 12, exponent: 0.11 }, x / 2.5) }));
-  const loss = sharedLoss(large, small);
-  expect(loss).toBeDefined();
-  expect(ratioByFits(fitPowerLaw(large), fitPowerLaw(small), loss ?? 0)).toBeCloseTo(2.5, 6);
-  expect(ratioByInterpolation(large, small, loss ?? 0)).toBeCloseTo(2.5, 6);
-  expect(ratioByInterpolation(large, small, 100)).toBeUndefined();
-  expect(ratioByFits({ floor: 2, scale: 1, exponent: 0.1 }, { floor: 0, scale: 1, exponent: 0.1 }, 1)).toBeUndefined();
-  expect(sharedLoss([{ x: 1, y: 3 }], [{ x: 1, y: 2 }])).toBeUndefined();
+  const ratios = ratiosAtEqualLoss(large, small);
+  // All losses but the large one's highest and the small one's lowest.
+  expect(ratios).toHaveLength(10);
+  for (const { ratio } of ratios) expect(ratio).toBeCloseTo(2.5, 6);
+  expect(ratios[0].y).toBe(small[0].y);
+  expect(ratios[9].y).toBe(large[5].y);
+  expect(ratiosAtEqualLoss([{ x: 1, y: 3 }], [{ x: 1, y: 2 }])).toEqual([]);
 });
 
 it("refuses too few sizes and values without a logarithm", () => {

@@ -1,5 +1,5 @@
-// Power laws through losses of models of several sizes: loss(x) = floor + scale * x^-exponent, and what they say of the
-// sizes that two architectures need for the same loss (Kaplan et al. 2020; Hoffmann et al. 2022, section 3.3).
+// Power laws through losses of models of several sizes: loss(x) = floor + scale * x^-exponent (Kaplan et al. 2020; Hoffmann
+// et al. 2022, section 3.3), and what sizes two architectures need for the same loss.
 //
 // For a given floor the law is a line in logarithms: log(loss - floor) = log(scale) - exponent * log(x). So the floor is
 // searched, and the line has its closed form. The error that is compared is that of log(loss), whatever the floor is:
@@ -55,37 +55,17 @@ export function predict(law: Omit<PowerLaw, "error">, x: number): number {
   return law.floor + law.scale * x ** -law.exponent;
 }
 
-/** The size at which a law reaches a loss; undefined where it never does. */
-export function sizeAt(law: Omit<PowerLaw, "error">, y: number): number | undefined {
-  if (y <= law.floor || law.exponent <= 0) return undefined;
-  return ((y - law.floor) / law.scale) ** (-1 / law.exponent);
-}
-
 /**
- * How many times as much `of` needs as `to` for the same loss, by their laws; undefined where one never reaches it.
- * Sound only for a loss that both were measured about: see `sharedLoss`.
+ * How many times as much `of` needs as `to`, at every loss that one of them was measured at and both reach, highest loss
+ * first: by straight lines between the points in log(x), log(y). No law is assumed, so a law that fits one of them badly
+ * cannot bend the ratio; empty where they share no loss.
  */
-export function ratioByFits(
-  of: Omit<PowerLaw, "error">,
-  to: Omit<PowerLaw, "error">,
-  loss: number,
-): number | undefined {
-  const [numerator, denominator] = [sizeAt(of, loss), sizeAt(to, loss)];
-  return numerator === undefined || denominator === undefined ? undefined : numerator / denominator;
-}
-
-/** The same by straight lines between the points in log(x), log(y); undefined where the loss is outside of one's points. */
-export function ratioByInterpolation(of: readonly Point[], to: readonly Point[], loss: number): number | undefined {
-  const [numerator, denominator] = [interpolate(of, loss), interpolate(to, loss)];
-  return numerator === undefined || denominator === undefined ? undefined : numerator / denominator;
-}
-
-/** A loss that both series reach within their points: the middle, in logarithms, of what they share; undefined if nothing. */
-export function sharedLoss(one: readonly Point[], other: readonly Point[]): number | undefined {
-  if (one.length === 0 || other.length === 0) return undefined;
-  const lowest = Math.max(...[one, other].map((points) => Math.min(...points.map(({ y }) => y))));
-  const highest = Math.min(...[one, other].map((points) => Math.max(...points.map(({ y }) => y))));
-  return lowest <= highest ? Math.sqrt(lowest * highest) : undefined;
+export function ratiosAtEqualLoss(of: readonly Point[], to: readonly Point[]): { y: number; ratio: number }[] {
+  const losses = [...new Set([...of, ...to].map(({ y }) => y))].toSorted((a, b) => b - a);
+  return losses.flatMap((y) => {
+    const [numerator, denominator] = [interpolate(of, y), interpolate(to, y)];
+    return numerator === undefined || denominator === undefined ? [] : [{ y, ratio: numerator / denominator }];
+  });
 }
 
 /** Tries floors from `from` to `to`, then around the best of them. */

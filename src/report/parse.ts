@@ -196,7 +196,6 @@ const sweep = record<Schema.SweepReport>({
       against: axis,
       lossNats: positive,
       ratio: positive,
-      method: oneOf("fits", "interpolation"),
     }),
   ),
 });

@@ -202,7 +202,7 @@ export interface SweepReport {
   readonly rule?: string;
   readonly points: readonly SweepPoint[];
   readonly fits: readonly SweepFit[];
-  /** Sizes (or compute) that two architectures need for the same loss. */
+  /** Sizes (or compute) that two architectures need for the same loss: at each loss that both reach, highest first. */
   readonly ratios: readonly SweepRatio[];
 }
 
@@ -229,14 +229,13 @@ export interface SweepFit {
   readonly error: number;
 }
 
-/** `of` needs `ratio` times as much as `to` for the loss `lossNats`. */
+/** `of` needs `ratio` times as much as `to` for the loss `lossNats`, by lines between the measured points. */
 export interface SweepRatio {
   readonly of: string;
   readonly to: string;
   readonly against: SweepAxis;
   readonly lossNats: number;
   readonly ratio: number;
-  readonly method: "fits" | "interpolation";
 }
 
 export type ReferenceChart = "prefill" | "decode" | "batch" | "training" | "memory";

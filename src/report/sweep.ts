@@ -1,16 +1,16 @@
 // From the losses of a sweep over sizes: the fitted laws, and how much one architecture needs for another's loss.
-import { fitPowerLaw, ratioByFits, ratioByInterpolation, sharedLoss } from "./fit.ts";
+import { fitPowerLaw, ratiosAtEqualLoss } from "./fit.ts";
 import type { Point, PowerLaw } from "./fit.ts";
 import type { SweepAxis, SweepPoint, SweepRatio, SweepReport } from "./schema.ts";
 
 const AXES: readonly SweepAxis[] = ["parameters", "flops"];
 
-/** A floor is fitted only where this many sizes hold it down. */
-const SIZES_FOR_FLOOR = 6;
+/** A floor is fitted only where this many sizes hold it down: the law has three parameters. */
+const SIZES_FOR_FLOOR = 5;
 
 /**
- * Fits what can be fitted (two sizes or more; with a floor from six) and compares every other architecture with the
- * first one that the points name, at the middle of the losses that both have.
+ * Fits what can be fitted (two sizes or more; with a floor from five) and compares every other architecture with the
+ * first one that the points name, at every loss that both reach.
  */
 export function summariseSweep(points: readonly SweepPoint[], rule?: string): SweepReport {
   const architectures = [...new Set(points.map(({ architecture }) => architecture))];
@@ -27,15 +27,13 @@ export function summariseSweep(points: readonly SweepPoint[], rule?: string): Sw
   const ratios = AXES.flatMap((against): SweepRatio[] =>
     architectures.slice(1).flatMap((of) => {
       const to = architectures[0];
-      const loss = sharedLoss(series(of, against), series(to, against));
-      if (loss === undefined) return [];
-      const law = (name: string): PowerLaw | undefined =>
-        fits.find((fit) => fit.architecture === name && fit.against === against);
-      const [one, other] = [law(of), law(to)];
-      const fitted = one !== undefined && other !== undefined ? ratioByFits(one, other, loss) : undefined;
-      const ratio = fitted ?? ratioByInterpolation(series(of, against), series(to, against), loss);
-      const method = fitted === undefined ? "interpolation" : "fits";
-      return ratio === undefined ? [] : [{ of, to, against, lossNats: loss, ratio, method }];
+      return ratiosAtEqualLoss(series(of, against), series(to, against)).map(({ y, ratio }): SweepRatio => ({
+        of,
+        to,
+        against,
+        lossNats: y,
+        ratio,
+      }));
     }),
   );
   return { ...(rule === undefined ? {} : { rule }), points, fits, ratios };

@@ -341,7 +341,7 @@ function sampleSweep(): NonNullable<Report["sweep"]> {
       exponent: 0.13,
       error: 0.004,
     })),
-    ratios: [{ of: "transformer", to: "mamba", against: "parameters", lossNats: 1.5, ratio: 1.8, method: "fits" }],
+    ratios: [{ of: "transformer", to: "mamba", against: "parameters", lossNats: 1.5, ratio: 1.8 }],
   };
 }
 
