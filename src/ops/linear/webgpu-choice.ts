@@ -2,7 +2,7 @@
 import type { WebGpuBackend } from "../../backends/webgpu/index.ts";
 import type { MatrixTile } from "./webgpu-matrix.ts";
 import { isEvenTile, matrixBytes, matrixThreads } from "./webgpu-matrix.ts";
-import { MATRIX } from "./webgpu-matrix-ops.ts";
+import { hasMatrixUnits, MATRIX } from "../webgpu-matrix-ops.ts";
 import type { Product, Sizes } from "./webgpu-product.ts";
 import { sizesOf } from "./webgpu-product.ts";
 import type { PlainTile } from "./webgpu-tiles.ts";
@@ -59,10 +59,7 @@ export const PLAIN_TILES: readonly PlainTile[] = [
 export function suitsMatrices(backend: WebGpuBackend, product: Product): boolean {
   const { rows, columns, steps } = sizesOf(product);
   return (
-    backend.about.matrixShapes.some(
-      ({ M, N, K, componentType, resultComponentType }) =>
-        M === MATRIX && N === MATRIX && K === MATRIX && componentType === "f16" && resultComponentType === "f32",
-    ) &&
+    hasMatrixUnits(backend) &&
     (product.a.type === "f16" || product.b.type === "f16") &&
     Math.min(rows, columns, steps) >= MATRIX &&
     rows * columns * steps >= 1 << 18

@@ -9,8 +9,8 @@ import { beginOfB, entriesBuffers, entriesHelpers, productParams, stepsOfGroup }
 import type { EntriesSpec } from "./webgpu-entries.ts";
 import type { EpilogueSpec } from "./webgpu-epilogue.ts";
 import { TILE_OF_GROUP, epilogue, epilogueBuffers } from "./webgpu-epilogue.ts";
-import type { MatrixOps } from "./webgpu-matrix-ops.ts";
-import { EMULATED_OPS, MATRIX, SUBGROUP, UNIT_OPS } from "./webgpu-matrix-ops.ts";
+import type { MatrixOps } from "../webgpu-matrix-ops.ts";
+import { EMULATED_OPS, MATRIX, SUBGROUP, UNIT_OPS } from "../webgpu-matrix-ops.ts";
 import { PACK_HALVES, UNIT, bufferType, reader } from "./webgpu-matrix-reads.ts";
 import type { Along, OperandType } from "./webgpu-product.ts";
 
@@ -218,9 +218,11 @@ export function isEvenTile(tile: MatrixTile, aAlong: Along, bAlong: Along): bool
   );
 }
 
+const opsOf = ({ emulated }: MatrixSpec): MatrixOps => (emulated ? EMULATED_OPS : UNIT_OPS);
+
 function body(spec: MatrixSpec): string {
   const { tileRows, tileColumns, tileSteps, partRows, partColumns, aAlong, bAlong } = spec;
-  const ops = spec.emulated ? EMULATED_OPS : UNIT_OPS;
+  const ops = opsOf(spec);
   const layout = layoutOf(spec);
   const threads = matrixThreads(spec);
   const chunksA = chunksOf("a", aAlong, tileRows, spec, threads);
@@ -245,13 +247,14 @@ ${ops.helpers}
 fn main(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) thread: u32,${spec.emulated ? "" : "\n  @builtin(subgroup_id) subgroup_id: u32,"}
+  @builtin(local_invocation_index) thread: u32,
+  ${ops.parameter}
 ) {
   let origin = origin_of(group, groups);
   if (!origin.is_inside) { return; }
 ${stepsOfGroup(spec)}
   // The remainder tells compilers that no matrix lies outside of the tile.
-  let subgroup = ${spec.emulated ? `thread / ${SUBGROUP}u` : "subgroup_id"} % ${threads / SUBGROUP}u;
+  let subgroup = ${ops.subgroup} % ${threads / SUBGROUP}u;
   let slice = subgroup / ${parts}u;
   let part_row = subgroup % ${parts}u / ${across}u * ${partRows}u;
   let part_column = subgroup % ${across}u * ${partColumns}u;
@@ -342,12 +345,7 @@ export const multiplyByMatrices: KernelFamily<MatrixSpec> = defineKernel<MatrixS
       ...entriesBuffers(spec),
     },
     params: productParams(spec),
-    ...(spec.emulated
-      ? {}
-      : {
-          enables: ["chromium_experimental_subgroup_matrix"],
-          directives: "diagnostic(off, chromium.subgroup_matrix_uniformity);",
-        }),
+    ...opsOf(spec).extensions,
     body: body(spec),
   }),
 );

@@ -1,33 +1,66 @@
-// The operations on matrices of 16 x 16 that webgpu-matrix.ts is written in: the GPU's matrix units, or ordinary arithmetic
-// in their place, so that all the rest is tested where there are none.
+// The operations on matrices of 16 x 16 that kernels of products and attention are written in: the GPU's matrix units, or
+// ordinary arithmetic in their place, so that all the rest is tested where there are none.
+import type { WebGpuBackend } from "../backends/webgpu/index.ts";
+import type { KernelSource } from "../backends/webgpu/kernel.ts";
 
 /** Rows, columns and steps of a matrix of the units. */
 export const MATRIX = 16;
 /** Threads of a subgroup. */
 export const SUBGROUP = 32;
 
-/** The operations on matrices, of the units or emulated. `at` and `stride` count units of `tile`. */
+/** Whether the device multiplies float16 by float16 to float32 in matrices of 16 x 16. */
+export function hasMatrixUnits(backend: WebGpuBackend): boolean {
+  return backend.about.matrixShapes.some(
+    ({ M, N, K, componentType, resultComponentType }) =>
+      M === MATRIX && N === MATRIX && K === MATRIX && componentType === "f16" && resultComponentType === "f32",
+  );
+}
+
+/**
+ * The operations on matrices, of the units or emulated. `at` and `stride` count units of `tile`, an array of vec4<u32> in
+ * workgroup memory. The emulated ones read `params.steps`, which must not be 0.
+ */
 export interface MatrixOps {
+  /** Type of a matrix of each kind. */
   readonly sum: string;
+  readonly left: string;
   load(side: "left" | "right", at: string, stride: number, isRowMajor: boolean): string;
+  /** The float32 of a sum that was stored. */
+  loadSum(at: string, stride: number): string;
   multiply(sum: string, a: string, b: string): string;
   store(sum: string, at: string, stride: number): string;
   readonly helpers: string;
+  /** Parts of a kernel's source that the units need. */
+  readonly extensions: Pick<KernelSource, "enables" | "directives">;
+  /** The number of a thread's subgroup in its workgroup, where the entry point has `parameter`. */
+  readonly subgroup: string;
+  readonly parameter: string;
 }
 
 export const UNIT_OPS: MatrixOps = {
   sum: `subgroup_matrix_result<f32, ${MATRIX}, ${MATRIX}>`,
+  left: `subgroup_matrix_left<f16, ${MATRIX}, ${MATRIX}>`,
   load: (side, at, stride, isRowMajor) =>
     `subgroupMatrixLoad<subgroup_matrix_${side}<f16, ${MATRIX}, ${MATRIX}>, ${isRowMajor ? "row" : "col"}_major>(&tile, ${at}, ${stride}u)`,
+  loadSum: (at, stride) =>
+    `subgroupMatrixLoad<subgroup_matrix_result<f32, ${MATRIX}, ${MATRIX}>, row_major>(&tile, ${at}, ${stride}u)`,
   multiply: (sum, a, b) => `${sum} = subgroupMatrixMultiplyAccumulate(${a}, ${b}, ${sum});`,
   store: (sum, at, stride) => `subgroupMatrixStore<row_major>(&tile, ${at}, ${sum}, ${stride}u);`,
   helpers: "",
+  extensions: {
+    enables: ["chromium_experimental_subgroup_matrix"],
+    directives: "diagnostic(off, chromium.subgroup_matrix_uniformity);",
+  },
+  subgroup: "subgroup_id",
+  parameter: "@builtin(subgroup_id) subgroup_id: u32,",
 };
 
 /** Each of 32 threads holds half a row of a sum. */
 export const EMULATED_OPS: MatrixOps = {
   sum: "array<f32, 8>",
+  left: "Emulated",
   load: (_side, at, stride, isRowMajor) => `Emulated(${at}, ${stride}u, ${isRowMajor})`,
+  loadSum: (at, stride) => `sum_emulated(${at}, ${stride}u, thread % ${SUBGROUP}u)`,
   multiply: (sum, a, b) => `multiply_emulated(${a}, ${b}, &${sum}, thread % ${SUBGROUP}u);`,
   store: (sum, at, stride) => `store_emulated(&${sum}, ${at}, ${stride}u, thread % ${SUBGROUP}u);`,
   helpers: /* wgsl */ `
@@ -54,5 +87,15 @@ fn store_emulated(sum: ptr<function, array<f32, 8>>, at: u32, stride: u32, lane:
   let to = at + (lane / 2u) * stride + (lane % 2u) * 2u;
   tile[to] = bitcast<vec4u>(vec4f((*sum)[0], (*sum)[1], (*sum)[2], (*sum)[3]));
   tile[to + 1u] = bitcast<vec4u>(vec4f((*sum)[4], (*sum)[5], (*sum)[6], (*sum)[7]));
+}
+
+fn sum_emulated(at: u32, stride: u32, lane: u32) -> array<f32, 8> {
+  let first = at + (lane / 2u) * stride + (lane % 2u) * 2u;
+  let low = bitcast<vec4f>(tile[first]);
+  let high = bitcast<vec4f>(tile[first + 1u]);
+  return array<f32, 8>(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
 }`,
+  extensions: {},
+  subgroup: `(thread / ${SUBGROUP}u)`,
+  parameter: "",
 };
