@@ -22,6 +22,8 @@ const BATCH_PROMPT = 2048;
 /** Tokens of decoding: to warm up, and at the most. They are multiples of what a GPU is given at once. */
 const WARM_TOKENS = 32;
 const MOST_TOKENS = 288;
+/** Tokens that a decoder is asked for; the last ones are never waited for. */
+const DECODED_TOKENS = MOST_TOKENS + 2 * WARM_TOKENS;
 const DECODE_SECONDS = 0.5;
 /** Where even a few tokens take longer than this, they are enough. */
 const SLOW_SECONDS = 5;
@@ -160,6 +162,8 @@ async function decodeSideBySide(
   const { backend } = model;
   backend.resetPeak();
   const kept = backend.memory().liveBytes;
+  // Room for what follows is made once, before there are many: caches that grow take twice the memory for a while.
+  state.reserve?.(DECODED_TOKENS);
   const copies = state.select(Array.from({ length: batch }, () => 0));
   const rate = backend.name === "webgpu" ? gpuRate : hostRate;
   const tokensPerStep = await rate(model, copies, logits, signal);
@@ -209,7 +213,7 @@ async function gpuRate(
     logits: repeated(model, logits, state),
     rows: keys.map((seed) => ({ seed, prompt: new Int32Array(0) })),
     settings: { ...samplingSettings({ temperature: 0 }) },
-    limit: MOST_TOKENS + 2 * WARM_TOKENS,
+    limit: DECODED_TOKENS,
     keepsStates: false,
   });
   try {
