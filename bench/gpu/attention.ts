@@ -90,20 +90,19 @@ function trainingCase(sizes: Sizes): GpuCase {
   };
 }
 
-const TILES = [
-  { tileRows: 64, tileColumns: 64, steps: 32, threadRows: 4 },
-  { tileRows: 64, tileColumns: 64, steps: 16, threadRows: 4 },
-  { tileRows: 64, tileColumns: 64, steps: 32, threadRows: 8 },
-  { tileRows: 64, tileColumns: 32, steps: 32, threadRows: 4 },
-  { tileRows: 32, tileColumns: 64, steps: 32, threadRows: 4 },
-  { tileRows: 32, tileColumns: 32, steps: 16, threadRows: 4 },
-] as const;
+/** Ways of the forward pass: on plain units, and on matrix units by so many subgroups. */
+const WAYS = {
+  "plain 64x64 steps 32": { tileRows: 64, tileColumns: 64, steps: 32, threadRows: 4 },
+  "plain 64x64 steps 16": { tileRows: 64, tileColumns: 64, steps: 16, threadRows: 4 },
+  "plain 32x32 steps 16": { tileRows: 32, tileColumns: 32, steps: 16, threadRows: 4 },
+  "matrices, 2 subgroups": { subgroups: 2, emulated: false },
+  "matrices, 4 subgroups": { subgroups: 4, emulated: false },
+} as const;
 
-/** The forward pass by other tiles than the chosen one. */
-function tilesCase(sizes: Sizes): GpuCase {
+function waysCase(sizes: Sizes): GpuCase {
   const yShape = [sizes.batch, sizes.length, sizes.heads * HEAD_DIM];
   return {
-    name: `attention tiles ${nameOf(sizes)}`,
+    name: `attention ways ${nameOf(sizes)}`,
     tags: ["attention", "variants"],
     run: (backend) =>
       measureWith(
@@ -111,10 +110,10 @@ function tilesCase(sizes: Sizes): GpuCase {
         async (made) => {
           const { y, ...inputs } = made;
           const times: Record<string, number> = {};
-          for (const tile of TILES) {
+          for (const [name, way] of Object.entries(WAYS)) {
             const call = { inputs, outputs: { y }, saved: undefined, options: { headDim: HEAD_DIM } };
-            const { ms } = await timeOnGpu(backend, () => forward(call, backend, tile));
-            times[`${tile.tileRows}x${tile.tileColumns} steps ${tile.steps} rows ${tile.threadRows}`] = ms;
+            const { ms } = await timeOnGpu(backend, () => forward(call, backend, way));
+            times[name] = ms;
           }
           return times;
         },
@@ -173,7 +172,7 @@ export const ATTENTION_CASES: readonly GpuCase[] = [
   trainingCase({ batch: 8, length: 2048, heads: 12, dtype: "f16" }),
   trainingCase({ batch: 8, length: 2048, heads: 12, dtype: "f32" }),
   trainingCase({ batch: 1, length: 16384, heads: 12, dtype: "f16" }),
-  tilesCase({ batch: 8, length: 2048, heads: 12, dtype: "f16" }),
+  waysCase({ batch: 8, length: 2048, heads: 12, dtype: "f16" }),
   stepCase({ batch: 1, heads: 12, kvHeads: 12, held: 2048, dtype: "f32" }),
   stepCase({ batch: 16, heads: 12, kvHeads: 12, held: 2048, dtype: "f16" }),
   stepCase({ batch: 256, heads: 12, kvHeads: 12, held: 2048, dtype: "f16" }),

@@ -6,8 +6,8 @@ import { scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { emptyTensor } from "../../tensor/tensor.ts";
 import { headsOf } from "../causal-attention/heads.ts";
-import { tileFor, tileUse } from "../causal-attention/webgpu-tiles.ts";
-import { attentionTiles, headWidthOf, splitBatch } from "../causal-attention/webgpu.ts";
+import { tileUse } from "../causal-attention/webgpu-tiles.ts";
+import { attend, headWidthOf, splitBatch } from "../causal-attention/webgpu.ts";
 import type { VectorWidth } from "../webgpu-elements.ts";
 import { vectorAt, vectorType, vectorWidthOf, WORKGROUP } from "../webgpu-elements.ts";
 import type { CachedAttentionInputs, CachedAttentionOptions, CachedAttentionOutputs } from "./index.ts";
@@ -49,22 +49,7 @@ function attendTiles(backend: WebGpuBackend, parts: Parts, options: CachedAttent
   const append = cacheAppend({ k: k.dtype, v: v.dtype, keys: keys.dtype, values: values.dtype, width: appendWidth });
   const appended = { rows: batch * length, columns, length, capacity };
   backend.dispatch(append, { k, v, keys, values, lengths }, appended, groupsFor(k.rows * columns, WORKGROUP));
-  const tile = tileFor(backend, length, headDim);
-  const kernel = attentionTiles({
-    ...tile,
-    q: q.dtype,
-    k: keys.dtype,
-    v: values.dtype,
-    y: y.dtype,
-    width: headWidthOf(headDim, q, keys, values, y),
-    headDim,
-    saves: false,
-    documents: false,
-    cached: true,
-  });
-  const params = { length, head: Math.ceil(headDim / 4), group, keyRows: capacity, scale, nan: NAN };
-  const groups = [Math.ceil(length / tile.tileRows), nHeads, batch] as const;
-  backend.dispatch(kernel, { q, k: keys, v: values, y, lengths }, params, groups);
+  attend(backend, { q, k: keys, v: values, y, lengths }, { headDim, scale, length, nHeads, group, keyRows: capacity });
 }
 
 function attendStep(backend: WebGpuBackend, parts: Parts, options: CachedAttentionOptions): void {

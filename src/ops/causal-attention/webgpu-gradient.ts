@@ -1,6 +1,6 @@
 // causalAttention on WebGPU, backward: probabilities are computed again tile by tile, once for the gradient of queries and
 // once for those of keys and values, so that no two workgroups add to one place. See README.md.
-import type { KernelFamily, Place, WebGpuBackend } from "../../backends/webgpu/index.ts";
+import type { Kernel, KernelFamily, Place, WebGpuBackend } from "../../backends/webgpu/index.ts";
 import { defineKernel, groupsFor } from "../../backends/webgpu/index.ts";
 import type { BufferUse } from "../../backends/webgpu/kernel.ts";
 import type { BackwardCall } from "../../tensor/define-op.ts";
@@ -12,6 +12,8 @@ import { vectorUse, WORKGROUP } from "../webgpu-elements.ts";
 import { headsOf } from "./heads.ts";
 import type { AttentionInputs, AttentionOptions, AttentionOutputs } from "./index.ts";
 import { attentionGradKv } from "./webgpu-gradient-kv.ts";
+import { attentionMatrixGradient, gradientBytes, MOST_GRADIENT } from "./webgpu-matrix-gradient.ts";
+import { PART_ROWS, suitsUnits } from "./webgpu-matrix-tiles.ts";
 import type { Tile } from "./webgpu-tiles.ts";
 import {
   addWeighted,
@@ -28,13 +30,16 @@ import {
   tileHeader,
   tileUse,
 } from "./webgpu-tiles.ts";
-import { FIRST_VISIBLE, headWidthOf, splitBatch } from "./webgpu.ts";
+import { FIRST_VISIBLE } from "./webgpu-visible.ts";
+import type { Units } from "./webgpu.ts";
+import { headWidthOf, splitBatch } from "./webgpu.ts";
 
 type Call = BackwardCall<AttentionInputs, AttentionOutputs, AttentionOptions>;
 
 export function backward(
   { inputs, outputs, saved, options, gradOutputs, gradInputs }: Call,
   backend: WebGpuBackend,
+  wanted?: Units,
 ): void {
   const { y: gradY } = gradOutputs;
   const { q: gradQ, k: gradK, v: gradV } = gradInputs;
@@ -42,7 +47,8 @@ export function backward(
   const all = { ...inputs, y: outputs.y, logSum: saved.logSum, gradY, gradQ, gradK, gradV };
   splitBatch(backend, all, (parts) =>
     scope(() => {
-      const pass = { ...parts, mean: emptyTensor(backend, parts.logSum.shape) };
+      const mean = emptyTensor(backend, parts.logSum.shape);
+      const pass = { ...parts, mean, units: wanted ?? unitsFor(backend, parts, options) };
       dispatchMean(backend, pass, options);
       if (pass.gradQ) dispatchGradQ(backend, pass, options);
       dispatchGradKv(backend, pass, options);
@@ -59,7 +65,26 @@ type Pass = AttentionInputs & {
   readonly gradV: Tensor | undefined;
   /** For each query and head, the sum of p dp = grad.y · y. */
   readonly mean: Tensor;
+  /** Set where matrix units take the pass. */
+  readonly units: Units | undefined;
 };
+
+/** Subgroups of a workgroup, each with 32 rows: as many as fit 48 KiB with heads of 64 channels. */
+const SUBGROUPS = 2;
+
+function unitsFor(
+  backend: WebGpuBackend,
+  { q, k, v, gradY, gradQ, gradK, gradV }: Omit<Pass, "mean" | "units">,
+  { headDim }: AttentionOptions,
+): Units | undefined {
+  const units = { subgroups: SUBGROUPS, emulated: false };
+  const { maxComputeWorkgroupStorageSize: most } = backend.device.limits;
+  const suits =
+    suitsUnits(backend, { length: q.shape[1], headDim, most: MOST_GRADIENT }, q, k, v, gradY) &&
+    headWidthOf(headDim, gradQ, gradK, gradV) === 4 &&
+    gradientBytes({ ...units, headDim }) <= most;
+  return suits ? units : undefined;
+}
 
 function dispatchMean(backend: WebGpuBackend, { y, gradY, mean }: Pass, { headDim }: AttentionOptions): void {
   const width = headWidthOf(headDim, y, gradY);
@@ -81,6 +106,12 @@ function dispatchGradQ(
   const { q, k, v, gradY, firstVisible } = pass;
   const gradQ = pass.gradQ!;
   const { batch, length, nHeads, group } = headsOf("causalAttention", pass, headDim);
+  const grad = useOf(backend, gradQ, gradQ.dtype);
+  const documents = firstVisible !== undefined;
+  if (pass.units) {
+    const kernel = attentionMatrixGradient({ ...NO_GRADIENTS, ...pass.units, headDim, documents, gradQ: grad });
+    return dispatchUnits(backend, pass, kernel, { headDim, scale, places: { gradQ }, heads: nHeads });
+  }
   const tile = tileFor(backend, length, headDim);
   const kernel = attentionGradQ({
     ...tile,
@@ -88,10 +119,10 @@ function dispatchGradQ(
     k: k.dtype,
     v: v.dtype,
     gradY: gradY.dtype,
-    grad: useOf(backend, gradQ, gradQ.dtype),
+    grad,
     width: headWidthOf(headDim, q, k, v, gradY, gradQ),
     headDim,
-    documents: firstVisible !== undefined,
+    documents,
   });
   const groups = [Math.ceil(length / tile.tileRows), nHeads, batch] as const;
   backend.dispatch(kernel, { ...shared(pass), gradQ }, { length, head: Math.ceil(headDim / 4), group, scale }, groups);
@@ -132,21 +163,28 @@ function dispatchPlaces(
   const { batch, length, nKvHeads, group } = headsOf("causalAttention", pass, headDim);
   const tile = tileFor(backend, length, headDim);
   const { dtype } = (gradK ?? gradV)!;
+  const { grads } = places;
+  const skips = { skipK: grads ? gradK!.offset - grads.offset : 0, skipV: grads ? gradV!.offset - grads.offset : 0 };
+  const what = {
+    gradK: places.gradK && useOf(backend, places.gradK, dtype),
+    gradV: places.gradV && useOf(backend, places.gradV, gradV!.dtype),
+    grads: grads && useOf(backend, grads, dtype),
+    headDim,
+    documents: firstVisible !== undefined,
+  };
+  if (pass.units) {
+    const kernel = attentionMatrixGradient({ ...NO_GRADIENTS, ...pass.units, ...what });
+    return dispatchUnits(backend, pass, kernel, { headDim, scale, places, heads: nKvHeads, ...skips });
+  }
   const kernel = attentionGradKv({
     ...tile,
+    ...what,
     q: q.dtype,
     k: k.dtype,
     v: v.dtype,
     gradY: gradY.dtype,
-    gradK: places.gradK && useOf(backend, places.gradK, dtype),
-    gradV: places.gradV && useOf(backend, places.gradV, gradV!.dtype),
-    grads: places.grads && useOf(backend, places.grads, dtype),
     width: headWidthOf(headDim, q, k, v, gradY, gradK, gradV),
-    headDim,
-    documents: firstVisible !== undefined,
   });
-  const { grads } = places;
-  const skips = { skipK: grads ? gradK!.offset - grads.offset : 0, skipV: grads ? gradV!.offset - grads.offset : 0 };
   const groups = [Math.ceil(length / tile.tileRows), nKvHeads, batch] as const;
   backend.dispatch(
     kernel,
@@ -154,6 +192,27 @@ function dispatchPlaces(
     { length, head: Math.ceil(headDim / 4), group, scale, ...skips },
     groups,
   );
+}
+
+const NO_GRADIENTS = { gradQ: undefined, gradK: undefined, gradV: undefined, grads: undefined };
+
+interface UnitsCall extends AttentionOptions {
+  readonly places: { readonly [name: string]: Place };
+  /** Heads of the rows. */
+  readonly heads: number;
+  readonly skipK?: number;
+  readonly skipV?: number;
+}
+
+function dispatchUnits(
+  backend: WebGpuBackend,
+  pass: Pass,
+  kernel: Kernel,
+  { headDim, scale = headDim ** -0.5, places, heads, skipK = 0, skipV = 0 }: UnitsCall,
+): void {
+  const { batch, length, group } = headsOf("causalAttention", pass, headDim);
+  const groups = [Math.ceil(length / (PART_ROWS * pass.units!.subgroups)), heads, batch] as const;
+  backend.dispatch(kernel, { ...shared(pass), ...places }, { length, group, scale, skipK, skipV, steps: 1 }, groups);
 }
 
 function useOf(backend: WebGpuBackend, place: Place, dtype: string): BufferUse {

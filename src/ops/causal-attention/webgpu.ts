@@ -8,6 +8,8 @@ import type { VectorWidth } from "../webgpu-elements.ts";
 import { rowsPerBinding, vectorWidthOf } from "../webgpu-elements.ts";
 import { headsOf } from "./heads.ts";
 import type { AttentionInputs, AttentionOptions, AttentionOutputs } from "./index.ts";
+import { attentionMatrices, forwardBytes, MOST_FORWARD } from "./webgpu-matrix.ts";
+import { PART_ROWS, suitsUnits } from "./webgpu-matrix-tiles.ts";
 import type { Tile } from "./webgpu-tiles.ts";
 import {
   addWeighted,
@@ -24,33 +26,97 @@ import {
   tileHeader,
   tileUse,
 } from "./webgpu-tiles.ts";
+import { FIRST_VISIBLE } from "./webgpu-visible.ts";
 
 export function forward(
   { inputs, outputs, saved, options }: ForwardCall<AttentionInputs, AttentionOutputs, AttentionOptions>,
   backend: WebGpuBackend,
-  wanted?: Tile,
+  wanted?: Tile | Units,
 ): void {
-  const { headDim, scale = headDim ** -0.5 } = options;
-  const { length, nHeads, group } = headsOf("causalAttention", inputs, headDim);
-  const tile = wanted ?? tileFor(backend, length, headDim);
-  splitBatch(backend, { ...inputs, y: outputs.y, logSum: saved?.logSum }, (parts) => {
-    const { q, k, v, y, firstVisible, logSum } = parts;
-    const kernel = attentionTiles({
-      ...tile,
-      q: q.dtype,
-      k: k.dtype,
-      v: v.dtype,
-      y: y.dtype,
-      width: headWidthOf(headDim, q, k, v, y),
-      headDim,
-      saves: logSum !== undefined,
-      documents: firstVisible !== undefined,
-      cached: false,
-    });
-    const buffers = { q, k, v, y, ...(firstVisible && { firstVisible }), ...(logSum && { logSum }) };
-    const params = { length, head: Math.ceil(headDim / 4), group, keyRows: length, scale, nan: 0 };
-    backend.dispatch(kernel, buffers, params, [Math.ceil(length / tile.tileRows), nHeads, q.shape[0]]);
-  });
+  const { length, nHeads, group } = headsOf("causalAttention", inputs, options.headDim);
+  splitBatch(backend, { ...inputs, y: outputs.y, logSum: saved?.logSum }, (parts) =>
+    attend(backend, parts, { ...options, length, nHeads, group, keyRows: length, wanted }),
+  );
+}
+
+/** How matrix units go about a pass: subgroups of a workgroup, and for tests whether ordinary arithmetic takes their place. */
+export interface Units {
+  readonly subgroups: number;
+  readonly emulated: boolean;
+}
+
+interface Attending {
+  readonly q: Tensor;
+  readonly k: Tensor;
+  readonly v: Tensor;
+  readonly y: Tensor;
+  readonly firstVisible?: Tensor | undefined;
+  readonly logSum?: Tensor | undefined;
+  /** Where k and v are a cache: the keys before the first query. */
+  readonly lengths?: Tensor | undefined;
+}
+
+interface AttendingSizes extends AttentionOptions {
+  readonly length: number;
+  readonly nHeads: number;
+  readonly group: number;
+  readonly keyRows: number;
+  readonly wanted?: Tile | Units | undefined;
+}
+
+/** The bits of a number that is none. */
+const NAN = 0x7fc00000;
+
+/** The forward pass of tensors that each fit a binding, by matrix units where they suit. */
+export function attend(backend: WebGpuBackend, tensors: Attending, sizes: AttendingSizes): void {
+  const { q, k, v, y, firstVisible, logSum, lengths } = tensors;
+  const { headDim, scale = headDim ** -0.5, length, nHeads, group, keyRows, wanted } = sizes;
+  const [batch] = q.shape;
+  const buffers = {
+    q,
+    k,
+    v,
+    y,
+    ...(firstVisible && { firstVisible }),
+    ...(logSum && { logSum }),
+    ...(lengths && { lengths }),
+  };
+  const shared = {
+    y: y.dtype,
+    headDim,
+    saves: logSum !== undefined,
+    documents: firstVisible !== undefined,
+    cached: lengths !== undefined,
+  };
+  const params = { length, group, keyRows, scale, nan: NAN };
+  const units = wanted ? "subgroups" in wanted && wanted : unitsFor(backend, tensors, sizes);
+  if (units) {
+    const groups = [Math.ceil(length / (PART_ROWS * units.subgroups)), nHeads, batch] as const;
+    return backend.dispatch(attentionMatrices({ ...shared, ...units }), buffers, { ...params, steps: 1 }, groups);
+  }
+  const tile = wanted && "tileRows" in wanted ? wanted : tileFor(backend, length, headDim);
+  const width = headWidthOf(headDim, q, k, v, y);
+  const kernel = attentionTiles({ ...tile, ...shared, q: q.dtype, k: k.dtype, v: v.dtype, width });
+  const groups = [Math.ceil(length / tile.tileRows), nHeads, batch] as const;
+  backend.dispatch(kernel, buffers, { ...params, head: Math.ceil(headDim / 4) }, groups);
+}
+
+/** Workgroups that keep a large GPU busy. */
+const ENOUGH_GROUPS = 256;
+
+/** The largest workgroup that gives enough of them, where matrix units suit. */
+function unitsFor(
+  backend: WebGpuBackend,
+  { q, k, v, y }: Attending,
+  { headDim, length, nHeads }: AttendingSizes,
+): Units | undefined {
+  if (!suitsUnits(backend, { length, headDim, most: MOST_FORWARD }, q, k, v) || headWidthOf(headDim, y) !== 4)
+    return undefined;
+  const { maxComputeWorkgroupStorageSize: most } = backend.device.limits;
+  const groupsOf = (subgroups: number): number => Math.ceil(length / (PART_ROWS * subgroups)) * nHeads * q.shape[0];
+  const fitting = [4, 2].filter((subgroups) => forwardBytes({ subgroups, headDim, emulated: false }) <= most);
+  const subgroups = fitting.find((each) => groupsOf(each) >= ENOUGH_GROUPS) ?? fitting.at(-1);
+  return subgroups ? { subgroups, emulated: false } : undefined;
 }
 
 /** 4 where all heads of these tensors begin at multiples of four elements, else 1. */
@@ -152,21 +218,6 @@ ${addWeighted("sum", { name: "v", base: "v_base", ...key }, spec, own)}
 ${softmaxEnd(spec, own)}
 }`;
 }
-
-/** The first key that any query of the tile sees. Uniform: it decides how far a loop with barriers goes. */
-export const FIRST_VISIBLE: string = /* wgsl */ `
-var<workgroup> tile_begin: u32;
-fn first_visible(sequence: u32, row: u32) -> u32 {
-  return u32(firstVisible[params.firstVisible_at + sequence * params.firstVisible_stride + row]);
-}
-fn find_begin(sequence: u32, tile_row: u32, thread: u32) -> u32 {
-  if (thread == 0u) {
-    var least = params.length;
-    for (var row = tile_row; row < min(tile_row + ROWS, params.length); row++) { least = min(least, first_visible(sequence, row)); }
-    tile_begin = least / COLUMNS * COLUMNS;
-  }
-  return workgroupUniformLoad(&tile_begin);
-}`;
 
 /** Largest score and sum of exponentials of each row of a thread, in vectors of four rows; scores are base-2 logarithms. */
 function softmaxState({ threadRows, documents }: TilesSpec): string {

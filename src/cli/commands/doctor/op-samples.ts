@@ -170,6 +170,12 @@ export const OP_SAMPLES: readonly OpSample[] = [
     { headDim: 8 },
   ),
   sampleOp(causalAttention, { q: activation(32), k: activation(16), v: activation(16) }, { headDim: 8 }),
+  sampleOp(
+    causalAttention,
+    { q: activation(128), k: activation(64), v: activation(64) },
+    { headDim: 64 },
+    "causalAttention, heads for matrix units",
+  ),
   sampleFunction("sumSquares", { x: rows(WIDTH) }, ({ x }) => ({ sum: sumSquares([x]) })),
   sampleFunction("scaleInPlace", { x: rows(WIDTH) }, ({ x }) => {
     scaleInPlace(x, 0.3);
