@@ -1,4 +1,5 @@
 // How fast a model reads, writes and learns, and with how much memory, against lengths and numbers of sequences.
+import type { Backend } from "../backends/backend.ts";
 import type { WebGpuBackend } from "../backends/webgpu/index.ts";
 import { createRandom } from "../core/random.ts";
 import { GpuDecoder } from "../generate/gpu-decoder.ts";
@@ -95,6 +96,7 @@ export async function measureBatch(context: Context, model: AnyModel): Promise<B
         decodeSideBySide(model, prompt, { batch, signal: limit, before }),
       );
       points.push({ batch, ...point });
+      await giveBack(backend);
       if (isStopped(point)) break;
     }
   } finally {
@@ -114,9 +116,17 @@ export async function byLength(
     context.tell(i / lengths.length, `${length} tokens`);
     const point = await withinLimit(limitOf(context), measure(length));
     points.push({ length, ...point });
+    await giveBack(context.backend);
     if (isStopped(point)) break;
   }
   return points;
+}
+
+/** A GPU's kept buffers go back, and it is waited for until they have: what comes next may need all of its memory. */
+async function giveBack(backend: Backend): Promise<void> {
+  if (backend.name !== "webgpu") return;
+  (backend as WebGpuBackend).trim();
+  await (backend as WebGpuBackend).finish();
 }
 
 /** Ids of the model's vocabulary, the same for all models. */
